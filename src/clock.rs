@@ -1,0 +1,160 @@
+//! Time behind a trait, so that days of backoff can be tested in milliseconds.
+//!
+//! **Invariant:** outside this module nobody asks the operating system for the time and nobody sleeps
+//! (the gate's socket deadlines excepted). Wall time is for what people read and for due times; the
+//! monotonic reading is for durations, because boxes without a battery boot in 1970 and jump.
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// A moment in wall time, in milliseconds since 1970-01-01T00:00:00Z.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(pub u64);
+
+impl Timestamp {
+    /// The moment `after` later; saturates instead of wrapping.
+    pub fn plus(self, after: Duration) -> Timestamp {
+        Timestamp(self.0.saturating_add(millis(after)))
+    }
+
+    /// How much later this is than `earlier`; zero when it is not later.
+    pub fn since(self, earlier: Timestamp) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+
+    /// Whole seconds since 1970.
+    pub fn unix_seconds(self) -> u64 {
+        self.0 / 1000
+    }
+}
+
+impl fmt::Display for Timestamp {
+    /// `2026-11-21T08:01:13Z`, always UTC.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.unix_seconds();
+        let (year, month, day) = civil_date(seconds / 86_400);
+        let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+    }
+}
+
+/// Year, month and day of a number of days since 1970 (the proleptic Gregorian calendar; the
+/// arithmetic is Howard Hinnant's `civil_from_days`, for dates after 1970).
+fn civil_date(days_since_1970: u64) -> (u64, u64, u64) {
+    let days = days_since_1970 + 719_468;
+    let era = days / 146_097;
+    let day_of_era = days % 146_097;
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    (year, month, day)
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Where a room gets its time from.
+pub trait Clock: Send + Sync {
+    /// Wall time. It may jump in either direction.
+    fn now(&self) -> Timestamp;
+    /// Time since some fixed moment of this process; never goes back.
+    fn monotonic(&self) -> Duration;
+    /// Lets `duration` pass.
+    fn sleep(&self, duration: Duration);
+}
+
+/// The machine's clock.
+pub struct SystemClock {
+    started: Instant,
+}
+
+impl SystemClock {
+    /// A clock whose monotonic reading starts now.
+    pub fn new() -> Arc<SystemClock> {
+        Arc::new(SystemClock { started: Instant::now() })
+    }
+}
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Timestamp(millis(since_1970))
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn sleep(&self, duration: Duration) {
+        std::thread::sleep(duration);
+    }
+}
+
+/// A clock that moves only when a test moves it; `sleep` moves it too.
+pub struct ManualClock {
+    hands: Mutex<(Timestamp, Duration)>,
+}
+
+impl ManualClock {
+    /// A clock that stands at `now`.
+    pub fn at(now: Timestamp) -> Arc<ManualClock> {
+        Arc::new(ManualClock { hands: Mutex::new((now, Duration::ZERO)) })
+    }
+
+    /// Time passes: both readings move on.
+    pub fn advance(&self, duration: Duration) {
+        let mut hands = self.hands();
+        hands.0 = hands.0.plus(duration);
+        hands.1 += duration;
+    }
+
+    /// The wall clock is set, as by NTP after a boot in 1970; the monotonic reading stays.
+    pub fn jump_to(&self, now: Timestamp) {
+        self.hands().0 = now;
+    }
+
+    fn hands(&self) -> std::sync::MutexGuard<'_, (Timestamp, Duration)> {
+        self.hands.lock().expect("nothing panics while it holds the hands")
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Timestamp {
+        self.hands().0
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.hands().1
+    }
+
+    fn sleep(&self, duration: Duration) {
+        self.advance(duration);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timestamps_read_as_utc() {
+        let check = |seconds: u64, expect: &str| assert_eq!(Timestamp(seconds * 1000).to_string(), expect);
+        check(0, "1970-01-01T00:00:00Z");
+        check(951_782_400, "2000-02-29T00:00:00Z");
+        check(1_763_712_073, "2025-11-21T08:01:13Z");
+        check(4_102_444_799, "2099-12-31T23:59:59Z");
+    }
+
+    #[test]
+    fn a_jump_moves_the_wall_clock_only() {
+        let clock = ManualClock::at(Timestamp(5_000));
+        clock.advance(Duration::from_secs(2));
+        clock.jump_to(Timestamp(1_000_000));
+        assert_eq!((clock.now(), clock.monotonic()), (Timestamp(1_000_000), Duration::from_secs(2)));
+    }
+}

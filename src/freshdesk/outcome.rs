@@ -1,0 +1,80 @@
+//! What an attempt came to. A timed-out create is neither success nor failure, so there are four arms.
+
+use std::time::Duration;
+
+/// The result of one attempt at one write.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// Freshdesk has it.
+    Delivered {
+        /// The ticket that was created or added to.
+        ticket: u64,
+    },
+    /// Surely not done; try again later.
+    Deferred {
+        /// Freshdesk's own `Retry-After`, when it gave one.
+        not_before: Option<Duration>,
+        /// Who is in trouble, which decides who waits.
+        cause: Cause,
+        /// One line for admins, without customer text: `503 Service Unavailable`.
+        reason: String,
+    },
+    /// Surely not done and never will be as it stands: dead until an admin mends the mapping.
+    Rejected {
+        /// One line for admins: `freshdesk 400: phone is invalid (phone, invalid_value)`.
+        reason: String,
+    },
+    /// Bytes left the house and no answer told what became of them: look before sending again.
+    Unknown {
+        /// One line for admins: `timeout after the request was sent`.
+        reason: String,
+    },
+}
+
+/// Why a write was deferred.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// 429: the account's budget is used up. Not an attempt; everybody waits.
+    RateLimited,
+    /// Nothing was sent: refused, DNS, TLS, proxy. One probe waits for all.
+    Unreachable,
+    /// 401, or 403 for the whole account, or 404 on `POST /tickets`: wrong key or domain. Delivery pauses and probes.
+    Denied,
+    /// Freshdesk answered that this one write failed for now.
+    Server,
+}
+
+/// The answer to "is what I may have sent already there?".
+#[derive(Clone, Debug, PartialEq)]
+pub enum Looked {
+    /// It is: this ticket carries the marker.
+    Found {
+        /// Its number.
+        ticket: u64,
+    },
+    /// The list was read to its end and it is not there.
+    Absent,
+    /// The question could not be answered now.
+    Deferred {
+        /// Freshdesk's own `Retry-After`, when it gave one.
+        not_before: Option<Duration>,
+        /// Who is in trouble.
+        cause: Cause,
+        /// One line for admins.
+        reason: String,
+    },
+    /// The question can never be answered (the ticket is gone, the requester cannot be listed).
+    Undecidable {
+        /// One line for admins.
+        reason: String,
+    },
+}
+
+/// What Freshdesk said of the account's budget in its last answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rate {
+    /// `X-Ratelimit-Total`: calls per minute.
+    pub total: Option<u64>,
+    /// `X-Ratelimit-Remaining`: calls left in this minute.
+    pub remaining: Option<u64>,
+}

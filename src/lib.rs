@@ -1,0 +1,4 @@
+//! deskspool.
+pub mod clock;
+pub mod freshdesk;
+pub mod source;

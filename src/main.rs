@@ -1,0 +1,2 @@
+//! deskspool.
+fn main() {}

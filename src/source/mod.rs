@@ -1,0 +1,2 @@
+//! A compiled source.
+pub mod table;

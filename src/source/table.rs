@@ -1,0 +1,261 @@
+//! The schema of a source, one for shipped presets and for the admin's `[source.x]` tables.
+//!
+//! Every member is optional, because a table is a layer: preset, then the admin's, later wins key by
+//! key. Text keeps its place in its file (`Spanned`) so that a finding can point at it.
+
+use serde::Deserialize;
+use serde::de::{self, Deserializer, Visitor};
+use std::collections::BTreeMap;
+use std::fmt;
+use toml::Spanned;
+
+/// A template, an expression or a path, with its place in the file.
+pub type Text = Spanned<String>;
+
+/// Text, or a bare number or boolean standing for itself (`group_id = 51000`, `status = "open"`).
+#[derive(Clone, Debug, PartialEq)]
+pub enum Scalar {
+    /// A template that renders to the value.
+    Text(String),
+    /// The value.
+    Number(i64),
+    /// The value.
+    Decimal(f64),
+    /// The value.
+    Flag(bool),
+}
+
+impl<'de> Deserialize<'de> for Scalar {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ScalarVisitor;
+        impl Visitor<'_> for ScalarVisitor {
+            type Value = Scalar;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("text, a number or true/false")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Scalar, E> {
+                Ok(Scalar::Text(text.to_owned()))
+            }
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Scalar, E> {
+                Ok(Scalar::Number(number))
+            }
+            fn visit_f64<E: de::Error>(self, number: f64) -> Result<Scalar, E> {
+                Ok(Scalar::Decimal(number))
+            }
+            fn visit_bool<E: de::Error>(self, flag: bool) -> Result<Scalar, E> {
+                Ok(Scalar::Flag(flag))
+            }
+        }
+        deserializer.deserialize_any(ScalarVisitor)
+    }
+}
+
+/// One secret: where it is found, or (with a warning from `check`) the secret itself.
+#[derive(Clone, Deserialize)]
+#[serde(untagged)]
+pub enum SecretRef {
+    /// `{ credential = "x" }`: `$CREDENTIALS_DIRECTORY/x`, given by systemd.
+    Credential(CredentialRef),
+    /// `{ file = "/path" }`, not readable by everyone.
+    File(FileRef),
+    /// `{ env = "NAME" }`, for containers.
+    Env(EnvRef),
+    /// The secret in the file itself.
+    Inline(String),
+}
+
+/// `{ credential = "x" }`.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CredentialRef {
+    /// Name given in the unit's `LoadCredential=`.
+    pub credential: String,
+}
+
+/// `{ file = "/path" }`.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileRef {
+    /// Absolute path.
+    pub file: std::path::PathBuf,
+}
+
+/// `{ env = "NAME" }`.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnvRef {
+    /// Name of the environment variable.
+    pub env: String,
+}
+
+impl fmt::Debug for SecretRef {
+    /// Never shows an inline secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SecretRef::Credential(r) => write!(f, "credential {:?}", r.credential),
+            SecretRef::File(r) => write!(f, "file {}", r.file.display()),
+            SecretRef::Env(r) => write!(f, "env {}", r.env),
+            SecretRef::Inline(_) => f.write_str("inline"),
+        }
+    }
+}
+
+/// One secret, or several during rotation.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub enum SecretRefs {
+    /// The usual case.
+    One(SecretRef),
+    /// The old and the new one.
+    Several(Vec<SecretRef>),
+}
+
+/// `verify = { scheme = "…", … }`, interface §5.3.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct VerifyTable {
+    /// `none`, `header`, `bearer`, `basic`, `query`, `hmac-sha256-hex`, `hmac-sha256-base64`.
+    pub scheme: Option<Spanned<String>>,
+    /// Header that carries the secret or the signature.
+    pub header: Option<String>,
+    /// What stands before the secret or the signature in that header, e.g. `sha256=`.
+    pub prefix: Option<String>,
+    /// User of the `basic` scheme; any user when absent.
+    pub user: Option<String>,
+    /// Query parameter of the `query` scheme.
+    pub name: Option<String>,
+    /// Allows `none` on a listener that is not loopback.
+    pub insecure: Option<bool>,
+}
+
+/// Paths tried in order, then synonyms looked for anywhere in the event.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FinderTable {
+    /// Dotted paths from the event's root: `contact.variables.email`; a number is an index, `*` any element.
+    pub paths: Option<Vec<Text>>,
+    /// Member names, compared without case, accents, `_`, `-` and blanks.
+    pub synonyms: Option<Vec<Text>>,
+}
+
+/// Ticket keys; the defaults in `[ticket]`, a preset's, a source's and a rule's are all of this shape.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TicketTable {
+    /// Plain text template.
+    pub subject: Option<Text>,
+    /// HTML template, auto-escaped.
+    pub description: Option<Text>,
+    /// Word, number or template.
+    pub status: Option<Spanned<Scalar>>,
+    /// Word, number or template.
+    pub priority: Option<Spanned<Scalar>>,
+    /// Word, number or template.
+    pub source: Option<Spanned<Scalar>>,
+    /// Template.
+    #[serde(rename = "type")]
+    pub ticket_type: Option<Text>,
+    /// Number or template.
+    pub group_id: Option<Spanned<Scalar>>,
+    /// Number or template.
+    pub product_id: Option<Spanned<Scalar>>,
+    /// Number or template.
+    pub responder_id: Option<Spanned<Scalar>>,
+    /// Number or template.
+    pub company_id: Option<Spanned<Scalar>>,
+    /// Number or template.
+    pub email_config_id: Option<Spanned<Scalar>>,
+    /// Templates; each may render to several tags separated by commas; empty ones vanish.
+    pub tags: Option<Vec<Text>>,
+    /// Names `cf_…` and templates or values.
+    pub custom_fields: Option<BTreeMap<String, Spanned<Scalar>>>,
+    /// Templates.
+    pub cc_emails: Option<Vec<Text>>,
+}
+
+/// Note keys.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NoteTable {
+    /// HTML template, auto-escaped.
+    pub body: Option<Text>,
+    /// Default true.
+    pub private: Option<bool>,
+    /// Addresses of agents, as templates.
+    pub notify: Option<Vec<Text>>,
+    /// `ticket` (default) or `ignore`: what to do when the conversation has no ticket yet.
+    pub if_none: Option<Spanned<String>>,
+}
+
+/// Templates of the requester's fields; what is absent is found by the finders.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RequesterTable {
+    /// Template.
+    pub name: Option<Text>,
+    /// Template.
+    pub email: Option<Text>,
+    /// Template.
+    pub phone: Option<Text>,
+    /// Template.
+    pub external_id: Option<Text>,
+}
+
+/// `[[source.x.rule]]`: the first whose `when` holds decides.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RuleTable {
+    /// Expression; absent means always.
+    pub when: Option<Text>,
+    /// `ticket`, `note` or `ignore`.
+    #[serde(rename = "do")]
+    pub action: Option<Spanned<String>>,
+    /// Overrides of the source's ticket keys.
+    pub ticket: Option<TicketTable>,
+    /// Overrides of the source's note keys.
+    pub note: Option<NoteTable>,
+}
+
+/// `[source.x]`, and the whole of a preset's file.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SourceTable {
+    /// `sendpulse@1`; absent in presets, and for a source that maps everything itself.
+    pub preset: Option<Spanned<String>>,
+    /// One line for `preset list`.
+    pub summary: Option<String>,
+    /// `documented`, `seen` or `draft`: how sure the field names are.
+    pub certainty: Option<String>,
+    /// What the platform must know to post.
+    pub secret: Option<Spanned<SecretRefs>>,
+    /// How the secret is compared.
+    pub verify: Option<VerifyTable>,
+    /// Two-letter country that completes national phone numbers.
+    pub country: Option<Spanned<String>>,
+    /// Expression: an event for which it is false is counted and ignored.
+    pub keep_if: Option<Text>,
+    /// Expression that gives the list of events in a decoded body; default: a top-level array's elements, else the whole.
+    pub split: Option<Text>,
+    /// Template: the preset's name for the event (`incoming_message`).
+    pub kind: Option<Text>,
+    /// Template: the platform's own id of the event; empty: a content hash is used.
+    pub event_id: Option<Text>,
+    /// How long an event id is remembered; default 7 days.
+    pub dedupe_window: Option<Spanned<String>>,
+    /// How long a content hash is remembered where there is no event id; default 10 minutes.
+    pub dedupe_hash_window: Option<Spanned<String>>,
+    /// Template: the thread on the platform's side; empty: the event is its own conversation.
+    pub conversation: Option<Text>,
+    /// Named finders: `name`, `email`, `phone`, `external_id`, `text`, and any more that templates use as `found.x`.
+    pub find: Option<BTreeMap<String, FinderTable>>,
+    /// The requester's fields.
+    pub requester: Option<RequesterTable>,
+    /// Who asks when an event names nobody.
+    pub fallback_requester: Option<RequesterTable>,
+    /// The ticket that an event opens.
+    pub ticket: Option<TicketTable>,
+    /// The note that an event adds.
+    pub note: Option<NoteTable>,
+    /// The admin's rules are asked before the preset's.
+    pub rule: Option<Vec<RuleTable>>,
+}
