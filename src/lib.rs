@@ -2,3 +2,4 @@
 pub mod clock;
 pub mod freshdesk;
 pub mod source;
+pub mod spool;

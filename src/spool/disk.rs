@@ -1,0 +1,87 @@
+//! What the spool needs of its directory: one owner, an identity, free space.
+
+use super::OpenError;
+use super::journal::sync_directory;
+use super::record::Identity;
+use super::segment::{SEGMENT_HEADER_LENGTH, SegmentHeader};
+use ring::rand::{SecureRandom, SystemRandom};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+
+/// Creates `directory` (0700) and makes its name durable.
+pub fn create_directory(directory: &Path) -> io::Result<()> {
+    if directory.is_dir() {
+        return Ok(());
+    }
+    DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    directory.parent().map_or(Ok(()), sync_directory)
+}
+
+/// Takes the spool for this process; the lock is released when the file is closed, also by a crash.
+pub fn lock(directory: &Path) -> Result<File, OpenError> {
+    let path = directory.join("lock");
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .map_err(|error| OpenError::Directory { directory: directory.to_path_buf(), error })?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(Errno::WOULDBLOCK) => {
+            let mut holder = String::new();
+            file.read_to_string(&mut holder).unwrap_or_default();
+            let pid = holder.trim().to_owned();
+            return Err(OpenError::InUse { directory: directory.to_path_buf(), pid });
+        }
+        Err(errno) => {
+            return Err(OpenError::Directory { directory: directory.to_path_buf(), error: errno.into() });
+        }
+    }
+    let note = file.set_len(0).and_then(|()| write!(file, "{}", std::process::id()));
+    note.map_err(|error| OpenError::Directory { directory: directory.to_path_buf(), error })?;
+    Ok(file)
+}
+
+/// The spool's identity: read, recovered from a segment's header, or made.
+pub fn identity(directory: &Path, journal: &Path, segments: &[u64]) -> io::Result<Identity> {
+    let path = directory.join("identity");
+    if let Ok(bytes) = fs::read(&path)
+        && let Ok(identity) = Identity::try_from(bytes.as_slice())
+    {
+        return Ok(identity);
+    }
+    let recovered = segments.iter().find_map(|number| {
+        let mut head = [0; SEGMENT_HEADER_LENGTH as usize];
+        let mut file = File::open(journal.join(super::journal::segment_name(*number))).ok()?;
+        file.read_exact(&mut head).ok()?;
+        SegmentHeader::decode(&head).ok().flatten().map(|header| header.identity)
+    });
+    let identity = match recovered {
+        Some(identity) => identity,
+        None => {
+            let mut fresh = Identity::default();
+            SystemRandom::new().fill(&mut fresh).map_err(|_| io::Error::other("no randomness to be had"))?;
+            fresh
+        }
+    };
+    let next = directory.join("identity.new");
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&next)?;
+    file.write_all(&identity)?;
+    file.sync_all()?;
+    fs::rename(&next, &path)?;
+    sync_directory(directory)?;
+    Ok(identity)
+}
+
+/// Bytes that an unprivileged process may still write on the file system of `directory`.
+pub fn free_bytes(directory: &Path) -> io::Result<u64> {
+    let numbers = rustix::fs::statvfs(directory)?;
+    Ok(numbers.f_bavail.saturating_mul(numbers.f_frsize))
+}

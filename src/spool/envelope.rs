@@ -1,0 +1,562 @@
+//! What the spool holds: envelopes, the changes they go through, and where they stand.
+
+use super::codec::{Decoder, Encoder, Malformed};
+use crate::clock::Timestamp;
+use ring::digest::{SHA256, digest};
+use std::time::Duration;
+
+/// Number of an envelope: short, decimal, in order of arrival, never reused.
+pub type Id = u64;
+
+/// A 128-bit hash that stands for a conversation or for an event's identity.
+pub type Hash = [u8; 16];
+
+/// The first 16 bytes of the SHA-256 of the parts, each preceded by its length so that no two lists of
+/// parts collide by concatenation.
+pub fn hash_of(parts: &[&[u8]]) -> Hash {
+    let mut bytes = Vec::new();
+    for part in parts {
+        bytes.extend_from_slice(&(part.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(part);
+    }
+    let mut hash = Hash::default();
+    hash.copy_from_slice(&digest(&SHA256, &bytes).as_ref()[..16]);
+    hash
+}
+
+/// One event as it is stored: raw, to be mapped when it is delivered.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Envelope {
+    /// Assigned by the spool.
+    pub id: Id,
+    /// When its request came in.
+    pub received_at: Timestamp,
+    /// Name of the configured source.
+    pub source: String,
+    /// Kind from the URL (`/in/<source>/<kind>`) or found by the preset; may be empty.
+    pub kind: String,
+    /// The platform's id of the event, or `sha256:…`.
+    pub event_id: String,
+    /// What makes another event the same one.
+    pub dedupe: Hash,
+    /// How long it is remembered.
+    pub dedupe_window: Duration,
+    /// The thread on the platform's side; the ordering key.
+    pub conversation: String,
+    /// Address the request came from.
+    pub peer: String,
+    /// Kept headers and query parameters, as JSON.
+    pub context: Vec<u8>,
+    /// The event's JSON, or the raw body when it could not be understood.
+    pub body: Vec<u8>,
+    /// Set when intake already knows that no attempt can succeed: `not JSON: …`.
+    pub born_dead: Option<String>,
+}
+
+impl Envelope {
+    /// The ordering key: source and conversation.
+    pub fn conversation_hash(&self) -> Hash {
+        hash_of(&[self.source.as_bytes(), self.conversation.as_bytes()])
+    }
+
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut encoder = Encoder::default();
+        encoder.u64(self.id).u64(self.received_at.0);
+        encoder.hash(&self.dedupe).u64(self.dedupe_window.as_secs());
+        for text in [&self.source, &self.kind, &self.event_id, &self.conversation, &self.peer] {
+            encoder.text(text);
+        }
+        encoder.text(self.born_dead.as_deref().unwrap_or_default());
+        encoder.bytes(&self.context).bytes(&self.body);
+        encoder.finish()
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<Envelope, Malformed> {
+        let mut decoder = Decoder::new(bytes);
+        let (id, received_at) = (decoder.u64()?, Timestamp(decoder.u64()?));
+        let (dedupe, window) = (decoder.hash()?, decoder.u64()?);
+        let (source, kind, event_id) = (decoder.text()?, decoder.text()?, decoder.text()?);
+        let (conversation, peer, born_dead) = (decoder.text()?, decoder.text()?, decoder.text()?);
+        let (context, body) = (decoder.bytes()?.to_vec(), decoder.bytes()?.to_vec());
+        decoder.end()?;
+        Ok(Envelope {
+            id,
+            received_at,
+            source,
+            kind,
+            event_id,
+            dedupe,
+            dedupe_window: Duration::from_secs(window),
+            conversation,
+            peer,
+            context,
+            body,
+            born_dead: Some(born_dead).filter(|reason| !reason.is_empty()),
+        })
+    }
+}
+
+/// Where an envelope stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum State {
+    /// Due now, or as soon as the conversation's earlier ones are through.
+    Queued,
+    /// Waits for its next try.
+    Deferred,
+    /// Set aside by an admin, or because its source is not configured.
+    Held,
+    /// Not tried until an admin says so.
+    Dead,
+}
+
+impl State {
+    pub(super) fn from_byte(byte: u8) -> Result<State, Malformed> {
+        [State::Queued, State::Deferred, State::Held, State::Dead]
+            .get(usize::from(byte))
+            .copied()
+            .ok_or(Malformed)
+    }
+
+    pub(super) fn byte(self) -> u8 {
+        self as u8
+    }
+}
+
+/// What happens to an envelope after it was put. Each is one journal record.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// An attempt starts; durable before its first byte leaves.
+    Begun {
+        /// 1 for the first.
+        attempt: u32,
+        /// When.
+        at: Timestamp,
+    },
+    /// One write of the plan is done; a retry goes on after it.
+    Progressed {
+        /// Writes done so far.
+        step: u32,
+        /// The ticket they went to.
+        ticket: u64,
+    },
+    /// Not before `due`.
+    Deferred {
+        /// Attempts that counted.
+        attempts: u32,
+        /// When to try again.
+        due: Timestamp,
+        /// When the first attempt began whose fate is unknown: look before sending.
+        unknown_since: Option<Timestamp>,
+        /// How long the attempt took.
+        took: Duration,
+        /// One line for admins.
+        reason: String,
+    },
+    /// In Freshdesk. The envelope leaves the spool.
+    Delivered {
+        /// The conversation's ticket; none when the plan was empty.
+        ticket: Option<u64>,
+        /// The conversation it belongs to.
+        conversation: Hash,
+        /// When.
+        at: Timestamp,
+        /// How long the attempt took.
+        took: Duration,
+    },
+    /// Not tried until an admin says so.
+    Buried {
+        /// How long the attempt took.
+        took: Duration,
+        /// One line for admins.
+        reason: String,
+    },
+    /// Due now; attempts start again from zero.
+    Retried,
+    /// Set aside.
+    Held {
+        /// One line for admins.
+        reason: String,
+    },
+    /// Given up by an admin. The envelope leaves the spool.
+    Dropped {
+        /// When.
+        at: Timestamp,
+    },
+}
+
+impl Change {
+    /// Whether the envelope is gone from the spool after it.
+    pub fn settles(&self) -> bool {
+        matches!(self, Change::Delivered { .. } | Change::Dropped { .. })
+    }
+
+    pub(super) fn kind(&self) -> u8 {
+        match self {
+            Change::Begun { .. } => 2,
+            Change::Progressed { .. } => 3,
+            Change::Deferred { .. } => 4,
+            Change::Delivered { .. } => 5,
+            Change::Buried { .. } => 6,
+            Change::Retried => 7,
+            Change::Held { .. } => 8,
+            Change::Dropped { .. } => 9,
+        }
+    }
+
+    pub(super) fn encode(&self, id: Id) -> Vec<u8> {
+        let mut encoder = Encoder::default();
+        encoder.u64(id);
+        match self {
+            Change::Begun { attempt, at } => encoder.u32(*attempt).u64(at.0),
+            Change::Progressed { step, ticket } => encoder.u32(*step).u64(*ticket),
+            Change::Deferred { attempts, due, unknown_since, took, reason } => {
+                encoder.u32(*attempts).u64(due.0).option_u64(unknown_since.map(|at| at.0));
+                encoder.duration(*took).text(reason)
+            }
+            Change::Delivered { ticket, conversation, at, took } => {
+                encoder.option_u64(*ticket).hash(conversation).u64(at.0).duration(*took)
+            }
+            Change::Buried { took, reason } => encoder.duration(*took).text(reason),
+            Change::Held { reason } => encoder.text(reason),
+            Change::Retried => &mut encoder,
+            Change::Dropped { at } => encoder.u64(at.0),
+        };
+        encoder.finish()
+    }
+
+    pub(super) fn decode(kind: u8, bytes: &[u8]) -> Result<(Id, Change), Malformed> {
+        let mut decoder = Decoder::new(bytes);
+        let id = decoder.u64()?;
+        let change = match kind {
+            2 => Change::Begun { attempt: decoder.u32()?, at: Timestamp(decoder.u64()?) },
+            3 => Change::Progressed { step: decoder.u32()?, ticket: decoder.u64()? },
+            4 => Change::Deferred {
+                attempts: decoder.u32()?,
+                due: Timestamp(decoder.u64()?),
+                unknown_since: decoder.option_u64()?.map(Timestamp),
+                took: decoder.duration()?,
+                reason: decoder.text()?,
+            },
+            5 => Change::Delivered {
+                ticket: decoder.option_u64()?,
+                conversation: decoder.hash()?,
+                at: Timestamp(decoder.u64()?),
+                took: decoder.duration()?,
+            },
+            6 => Change::Buried { took: decoder.duration()?, reason: decoder.text()? },
+            7 => Change::Retried,
+            8 => Change::Held { reason: decoder.text()? },
+            9 => Change::Dropped { at: Timestamp(decoder.u64()?) },
+            _ => return Err(Malformed),
+        };
+        decoder.end()?;
+        Ok((id, change))
+    }
+}
+
+/// Where a record lies in the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Number of the segment.
+    pub segment: u64,
+    /// First byte of the record.
+    pub offset: u64,
+    /// Bytes of the record, header included.
+    pub length: u32,
+}
+
+/// What the queue knows of an envelope: everything but its text. About a hundred bytes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// Where its text lies.
+    pub place: Place,
+    /// Where it stands.
+    pub state: State,
+    /// Ordering key.
+    pub conversation: Hash,
+    /// Name of the configured source.
+    pub source: String,
+    /// When its request came in.
+    pub received_at: Timestamp,
+    /// Not before.
+    pub due: Timestamp,
+    /// Attempts that counted.
+    pub attempts: u32,
+    /// Writes of its plan that are done.
+    pub step: u32,
+    /// The ticket those writes went to.
+    pub ticket: Option<u64>,
+    /// When the first attempt began whose fate is unknown.
+    pub unknown_since: Option<Timestamp>,
+    /// The last error, or why it is dead or held.
+    pub reason: String,
+    /// The last attempts, oldest first, at most [`TRIES_KEPT`].
+    pub tries: Vec<Try>,
+}
+
+/// How many attempts of an envelope are remembered one by one.
+pub const TRIES_KEPT: usize = 12;
+
+/// One attempt, for `deskspool show`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Try {
+    /// 1 for the first.
+    pub number: u32,
+    /// When it began.
+    pub at: Timestamp,
+    /// How long it took.
+    pub took: Duration,
+    /// What it came to.
+    pub ended: Ended,
+    /// One line for admins; empty when delivered.
+    pub reason: String,
+}
+
+/// What an attempt came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Freshdesk has it.
+    Delivered,
+    /// Surely not done.
+    Deferred,
+    /// Freshdesk, or the mapping, said no.
+    Rejected,
+    /// Nobody knows.
+    Unknown,
+}
+
+impl Ended {
+    fn from_byte(byte: u8) -> Result<Ended, Malformed> {
+        let all = [Ended::Delivered, Ended::Deferred, Ended::Rejected, Ended::Unknown];
+        all.get(usize::from(byte)).copied().ok_or(Malformed)
+    }
+
+    /// The word admins read.
+    pub fn word(self) -> &'static str {
+        match self {
+            Ended::Delivered => "delivered",
+            Ended::Deferred => "deferred",
+            Ended::Rejected => "rejected",
+            Ended::Unknown => "unknown",
+        }
+    }
+}
+
+impl Try {
+    pub(super) fn encode(&self, encoder: &mut Encoder) {
+        encoder.u32(self.number).u64(self.at.0).duration(self.took).u8(self.ended as u8).text(&self.reason);
+    }
+
+    pub(super) fn decode(decoder: &mut Decoder<'_>) -> Result<Try, Malformed> {
+        Ok(Try {
+            number: decoder.u32()?,
+            at: Timestamp(decoder.u64()?),
+            took: decoder.duration()?,
+            ended: Ended::from_byte(decoder.u8()?)?,
+            reason: decoder.text()?,
+        })
+    }
+}
+
+pub(super) fn encode_tries(tries: &[Try], encoder: &mut Encoder) {
+    encoder.u32(u32::try_from(tries.len()).expect("at most TRIES_KEPT"));
+    for one in tries {
+        one.encode(encoder);
+    }
+}
+
+pub(super) fn decode_tries(decoder: &mut Decoder<'_>) -> Result<Vec<Try>, Malformed> {
+    let count = decoder.u32()? as usize;
+    if count > TRIES_KEPT {
+        return Err(Malformed);
+    }
+    (0..count).map(|_| Try::decode(decoder)).collect()
+}
+
+impl Entry {
+    pub(super) fn of(envelope: &Envelope, place: Place) -> Entry {
+        let dead = envelope.born_dead.clone();
+        Entry {
+            place,
+            state: if dead.is_some() { State::Dead } else { State::Queued },
+            conversation: envelope.conversation_hash(),
+            source: envelope.source.clone(),
+            received_at: envelope.received_at,
+            due: envelope.received_at,
+            attempts: 0,
+            step: 0,
+            ticket: None,
+            unknown_since: None,
+            reason: dead.unwrap_or_default(),
+            tries: Vec::new(),
+        }
+    }
+
+    /// Adds an attempt that has begun; until its end is known, it is unknown.
+    fn begin_try(&mut self, number: u32, at: Timestamp) {
+        if self.tries.len() == TRIES_KEPT {
+            self.tries.remove(0);
+        }
+        let reason = "restarted".to_owned();
+        self.tries.push(Try { number, at, took: Duration::ZERO, ended: Ended::Unknown, reason });
+    }
+
+    /// Writes down how the attempt that is under way ended.
+    fn end_try(&mut self, ended: Ended, took: Duration, reason: &str) {
+        if let Some(last) = self.tries.last_mut() {
+            last.ended = ended;
+            last.took = took;
+            reason.clone_into(&mut last.reason);
+        }
+    }
+
+    /// The entry after `change`; the same rule serves the running daemon and the recovery.
+    pub(super) fn apply(&mut self, change: &Change) {
+        match change {
+            Change::Begun { attempt, at } => {
+                self.attempts = *attempt;
+                self.unknown_since = self.unknown_since.or(Some(*at));
+                self.begin_try(*attempt, *at);
+            }
+            Change::Progressed { step, ticket } => {
+                self.step = *step;
+                self.ticket = Some(*ticket);
+                self.unknown_since = None;
+            }
+            Change::Deferred { attempts, due, unknown_since, took, reason } => {
+                let ended = if unknown_since.is_some() { Ended::Unknown } else { Ended::Deferred };
+                self.end_try(ended, *took, reason);
+                self.state = State::Deferred;
+                self.attempts = *attempts;
+                self.due = *due;
+                self.unknown_since = *unknown_since;
+                self.reason.clone_from(reason);
+            }
+            Change::Buried { took, reason } => {
+                self.end_try(Ended::Rejected, *took, reason);
+                self.state = State::Dead;
+                self.reason.clone_from(reason);
+            }
+            Change::Held { reason } => {
+                self.state = State::Held;
+                self.reason.clone_from(reason);
+            }
+            Change::Retried => {
+                self.state = State::Queued;
+                self.due = self.received_at;
+                self.attempts = 0;
+                self.reason.clear();
+            }
+            Change::Delivered { ticket, took, .. } => {
+                self.ticket = ticket.or(self.ticket);
+                self.end_try(Ended::Delivered, *took, "");
+            }
+            Change::Dropped { .. } => {}
+        }
+    }
+
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut encoder = Encoder::default();
+        encoder.u64(self.place.segment).u64(self.place.offset).u32(self.place.length);
+        encoder.u8(self.state.byte()).hash(&self.conversation).text(&self.source);
+        encoder.u64(self.received_at.0).u64(self.due.0).u32(self.attempts).u32(self.step);
+        encoder.option_u64(self.ticket).option_u64(self.unknown_since.map(|at| at.0)).text(&self.reason);
+        encode_tries(&self.tries, &mut encoder);
+        encoder.finish()
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<Entry, Malformed> {
+        let mut decoder = Decoder::new(bytes);
+        let place = Place { segment: decoder.u64()?, offset: decoder.u64()?, length: decoder.u32()? };
+        let entry = Entry {
+            place,
+            state: State::from_byte(decoder.u8()?)?,
+            conversation: decoder.hash()?,
+            source: decoder.text()?,
+            received_at: Timestamp(decoder.u64()?),
+            due: Timestamp(decoder.u64()?),
+            attempts: decoder.u32()?,
+            step: decoder.u32()?,
+            ticket: decoder.option_u64()?,
+            unknown_since: decoder.option_u64()?.map(Timestamp),
+            reason: decoder.text()?,
+            tries: decode_tries(&mut decoder)?,
+        };
+        decoder.end()?;
+        Ok(entry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn envelope() -> Envelope {
+        Envelope {
+            id: 10_432,
+            received_at: Timestamp(1_763_712_073_000),
+            source: "sendpulse".into(),
+            kind: "incoming_message".into(),
+            event_id: "wamid.1".into(),
+            dedupe: [7; 16],
+            dedupe_window: Duration::from_secs(600),
+            conversation: "b1:c42".into(),
+            peer: "203.0.113.9".into(),
+            context: b"{}".to_vec(),
+            body: "{\"text\":\"¿Dónde está?\"}".into(),
+            born_dead: None,
+        }
+    }
+
+    #[test]
+    fn envelopes_survive_encoding() {
+        let dead = Envelope { born_dead: Some("not JSON".into()), ..envelope() };
+        for envelope in [envelope(), dead] {
+            assert_eq!(Envelope::decode(&envelope.encode()), Ok(envelope));
+        }
+    }
+
+    #[test]
+    fn changes_survive_encoding() {
+        let at = Timestamp(5);
+        let changes = [
+            Change::Begun { attempt: 2, at },
+            Change::Progressed { step: 1, ticket: 8812 },
+            Change::Deferred {
+                attempts: 3,
+                due: at,
+                unknown_since: Some(at),
+                took: Duration::from_millis(410),
+                reason: "503".into(),
+            },
+            Change::Delivered {
+                ticket: Some(8812),
+                conversation: [1; 16],
+                at,
+                took: Duration::from_millis(9),
+            },
+            Change::Buried { took: Duration::ZERO, reason: "gave up".into() },
+            Change::Retried,
+            Change::Held { reason: "source.x is not configured".into() },
+            Change::Dropped { at },
+        ];
+        for change in changes {
+            assert_eq!(Change::decode(change.kind(), &change.encode(9)), Ok((9, change)));
+        }
+    }
+
+    #[test]
+    fn an_attempt_without_an_outcome_is_unknown_from_its_first_beginning() {
+        let mut entry = Entry::of(&envelope(), Place { segment: 1, offset: 64, length: 9 });
+        entry.apply(&Change::Begun { attempt: 1, at: Timestamp(10) });
+        entry.apply(&Change::Begun { attempt: 2, at: Timestamp(20) });
+        assert_eq!((entry.attempts, entry.unknown_since), (2, Some(Timestamp(10))));
+        assert_eq!(entry.tries.iter().map(|one| one.ended).collect::<Vec<_>>(), [Ended::Unknown; 2]);
+        assert_eq!(Entry::decode(&entry.encode()), Ok(entry));
+    }
+
+    #[test]
+    fn parts_do_not_collide_by_concatenation() {
+        assert_ne!(hash_of(&[b"ab", b"c"]), hash_of(&[b"a", b"bc"]));
+    }
+}

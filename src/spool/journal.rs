@@ -1,0 +1,189 @@
+//! The journal's files: the segment being written, reading envelopes back, removing what is settled.
+//!
+//! **Invariants:** a new segment and its directory are synced before the first record goes in. After any
+//! failed write or sync the segment is abandoned: nothing is appended to it and its sync is never tried
+//! again, because after a failed sync the kernel may have thrown the pages away and would answer "fine".
+//! Segments are removed oldest first only, so that a change never outlives the put it settles.
+
+use super::envelope::{Envelope, Place};
+use super::record::{Identity, Record};
+use super::segment::{SEGMENT_HEADER_LENGTH, SegmentHeader};
+use crate::clock::Timestamp;
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A segment is closed when it has grown to this size.
+pub const SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
+
+/// Makes the entries of a directory durable.
+pub fn sync_directory(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}
+
+/// `00000042.seg`
+pub fn segment_name(number: u64) -> String {
+    format!("{number:08}.seg")
+}
+
+/// The numbers of all segments in `directory`, in order.
+pub fn segment_numbers(directory: &Path) -> io::Result<Vec<u64>> {
+    let mut numbers = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let name = entry?.file_name();
+        let number: Option<u64> =
+            name.to_str().and_then(|name| name.strip_suffix(".seg")).and_then(|digits| digits.parse().ok());
+        numbers.extend(number);
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// What the head of the next segment will say.
+#[derive(Clone, Copy)]
+pub struct Counters {
+    pub next_id: u64,
+    pub next_sequence: u64,
+    pub now: Timestamp,
+}
+
+/// Where a group went.
+#[derive(Clone, Copy)]
+pub struct Written {
+    pub segment: u64,
+    pub offset: u64,
+}
+
+impl Written {
+    /// The journal's place of a record whose place in the group is known.
+    pub fn place(self, in_group: Place) -> Place {
+        Place { segment: self.segment, offset: self.offset + in_group.offset, length: in_group.length }
+    }
+}
+
+/// The writing end. Owned by the committer thread.
+pub struct Writer {
+    files: Arc<Files>,
+    next_number: u64,
+    active: Option<Active>,
+}
+
+struct Active {
+    number: u64,
+    file: Arc<File>,
+    length: u64,
+}
+
+impl Writer {
+    /// Writes into segments from `next_number` on.
+    pub fn new(files: Arc<Files>, next_number: u64) -> Writer {
+        Writer { files, next_number, active: None }
+    }
+
+    /// Appends `bytes` and syncs them. Nothing to append needs no sync.
+    pub fn append(&mut self, bytes: &[u8], counters: Counters) -> io::Result<Written> {
+        if bytes.is_empty() {
+            return Ok(Written {
+                segment: self.active.as_ref().map_or(0, |active| active.number),
+                offset: 0,
+            });
+        }
+        if self.active.as_ref().is_none_or(|active| active.length >= SEGMENT_BYTES) {
+            self.active = None;
+            self.active = Some(self.create(counters)?);
+        }
+        let active = self.active.as_mut().expect("created above");
+        let offset = active.length;
+        if let Err(error) = active.file.write_all_at(bytes, offset).and_then(|()| active.file.sync_data()) {
+            self.active = None;
+            return Err(error);
+        }
+        active.length += bytes.len() as u64;
+        Ok(Written { segment: active.number, offset })
+    }
+
+    fn create(&mut self, counters: Counters) -> io::Result<Active> {
+        let number = self.next_number;
+        // The number is spent even if creation fails half way: no segment is ever begun twice.
+        self.next_number += 1;
+        let path = self.files.path(number);
+        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
+        let header = SegmentHeader {
+            number,
+            identity: self.files.identity,
+            next_id: counters.next_id,
+            next_sequence: counters.next_sequence,
+            created_at: counters.now,
+        };
+        let synced = file.write_all_at(&header.encode(), 0).and_then(|()| file.sync_all());
+        if let Err(error) = synced.and_then(|()| sync_directory(&self.files.directory)) {
+            // Without records it is worth nothing; on a full disk its block is.
+            let _ = fs::remove_file(&path);
+            return Err(error);
+        }
+        let file = Arc::new(file);
+        self.files.opened().insert(number, file.clone());
+        Ok(Active { number, file, length: SEGMENT_HEADER_LENGTH })
+    }
+}
+
+/// How many sealed segments are kept open for reading.
+const OPEN_SEGMENTS_MAX: usize = 16;
+
+/// The reading end, shared by all rooms of the spool.
+pub struct Files {
+    directory: PathBuf,
+    identity: Identity,
+    opened: Mutex<BTreeMap<u64, Arc<File>>>,
+}
+
+impl Files {
+    pub fn new(directory: PathBuf, identity: Identity) -> Files {
+        Files { directory, identity, opened: Mutex::default() }
+    }
+
+    pub fn path(&self, number: u64) -> PathBuf {
+        self.directory.join(segment_name(number))
+    }
+
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    fn opened(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, Arc<File>>> {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn open(&self, number: u64) -> io::Result<Arc<File>> {
+        let mut opened = self.opened();
+        if let Some(file) = opened.get(&number) {
+            return Ok(file.clone());
+        }
+        let file = Arc::new(File::open(self.path(number))?);
+        if opened.len() >= OPEN_SEGMENTS_MAX {
+            opened.pop_first();
+        }
+        opened.insert(number, file.clone());
+        Ok(file)
+    }
+
+    /// Reads one envelope back; a checksum that does not match is an error, never wrong bytes.
+    pub fn read(&self, place: Place) -> io::Result<Envelope> {
+        let mut bytes = vec![0; place.length as usize];
+        self.open(place.segment)?.read_exact_at(&mut bytes, place.offset)?;
+        match Record::decode(&self.identity, &bytes) {
+            Ok((Record::Put(envelope), ..)) => Ok(envelope),
+            Ok(_) => Err(io::Error::other("another record stands where the envelope was")),
+            Err(error) => Err(io::Error::other(error)),
+        }
+    }
+
+    /// Removes a segment all of whose records are settled.
+    pub fn remove(&self, number: u64) -> io::Result<()> {
+        self.opened().remove(&number);
+        fs::remove_file(self.path(number))
+    }
+}

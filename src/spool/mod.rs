@@ -1,0 +1,403 @@
+//! Durable envelopes: put, lease, begin, settle, defer, bury. The third room on an event's road.
+//!
+//! # What is where
+//!
+//! ```text
+//! <dir>/lock               one daemon at a time; holds its pid
+//! <dir>/identity           16 random bytes: part of every checksum and of the markers in Freshdesk
+//! <dir>/journal/N.seg      the truth: records in order of arrival (`record`, `segment`, `journal`)
+//! <dir>/queue/             the index: sled trees that can be rebuilt from the journal (`queue`)
+//! ```
+//!
+//! # The road through this room
+//!
+//! `put` checks limits and duplicates, numbers the envelopes and appends them to the open *group*. The
+//! thread `spool-commit` writes the group and syncs it once; `spool-answer` calls those who waited; then
+//! the envelopes enter the queue and can be leased. `lease_due` hands out the head of a conversation that
+//! is due; `begin` makes the attempt durable before its first byte may leave; `settle` records what it
+//! came to. `spool-upkeep` removes segments whose envelopes are settled, copies stragglers forward and
+//! trims history.
+//!
+//! # Invariants
+//!
+//! - What was answered `Ok` by `put` is on disk, synced.
+//! - Changes are applied to the queue and appended to the journal under one lock, so that both agree on
+//!   their order. The journal wins when they differ after a crash.
+//! - One envelope per conversation is in flight. Dead ones keep their place in the order.
+//! - Only `queue` names `sled`.
+
+mod codec;
+mod disk;
+mod envelope;
+mod group;
+mod idset;
+mod journal;
+mod life;
+mod queue;
+mod record;
+mod recover;
+mod segment;
+mod upkeep;
+
+#[cfg(test)]
+mod tests;
+
+pub use envelope::{Change, Ended, Entry, Envelope, Hash, Id, Place, State, Try, hash_of};
+pub use group::CommitFailed;
+pub use life::{Lease, Leased, Touched};
+pub use queue::{PAGE, QueueError, Settled};
+pub use recover::Recovery;
+
+use crate::clock::{Clock, Timestamp};
+use group::{Group, Waiter};
+use journal::Files;
+use queue::Queue;
+use record::Identity;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use thiserror::Error;
+
+/// Most events of one request.
+pub const EVENTS_PER_REQUEST_MAX: usize = 10_000;
+/// How often free space is asked for.
+const DISK_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What the spool may hold; past it, intake answers 503.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limits {
+    /// Envelopes that are not settled, dead ones included.
+    pub envelopes_max: u64,
+    /// Bytes of the journal on disk.
+    pub bytes_max: u64,
+    /// Bytes that must stay free on the file system.
+    pub disk_free_min: u64,
+    /// How long settled envelopes are remembered.
+    pub keep_delivered: Duration,
+    /// Whether envelopes behind a dead one of their conversation are delivered.
+    pub pass_dead: bool,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            envelopes_max: 100_000,
+            bytes_max: 2 << 30,
+            disk_free_min: 512 << 20,
+            keep_delivered: Duration::from_secs(7 * 86_400),
+            pass_dead: true,
+        }
+    }
+}
+
+/// The spool could not be opened.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// Another process has it.
+    #[error("spool {} is open by another deskspool (pid {pid})", directory.display())]
+    InUse {
+        /// The spool.
+        directory: PathBuf,
+        /// As the holder wrote it.
+        pid: String,
+    },
+    /// The directory, or a file in it, cannot be used.
+    #[error("spool {}: {error}", directory.display())]
+    Directory {
+        /// The spool.
+        directory: PathBuf,
+        /// The system's words.
+        error: io::Error,
+    },
+    /// A newer deskspool wrote it.
+    #[error("spool format {found} was written by a newer deskspool (this is {}, format {})", env!("CARGO_PKG_VERSION"), segment::FORMAT)]
+    Newer {
+        /// The format that was found.
+        found: u32,
+    },
+    /// Not even a fresh queue works.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+}
+
+/// A request was not spooled; the platform keeps the event and is told to come again.
+#[derive(Clone, Debug, Error)]
+pub enum PutError {
+    /// A limit is reached. The text is bland: peers may see it.
+    #[error("{0}")]
+    Full(&'static str),
+    /// The journal could not be written.
+    #[error("the journal cannot be written: {}", (.0).0)]
+    Broken(CommitFailed),
+    /// The queue could not be read.
+    #[error("the queue cannot be read")]
+    Unreadable,
+    /// The daemon is going down.
+    #[error("stopping")]
+    Stopping,
+}
+
+/// What became of a request's events.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Receipt {
+    /// Numbers of the new envelopes, in order.
+    pub ids: Vec<Id>,
+    /// Events that were here before.
+    pub duplicates: usize,
+}
+
+/// One segment's share of what is not settled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Share {
+    live: u64,
+    live_bytes: u64,
+    bytes: u64,
+}
+
+/// An envelope that is being attempted. The journal has its beginning; the queue still says waiting.
+struct Flight {
+    entry: Entry,
+    kind: String,
+    event_id: String,
+    conversation: String,
+}
+
+/// What changes together, under one lock.
+struct Core {
+    group: Group,
+    next_id: Id,
+    next_sequence: u64,
+    /// Identities of puts that are not yet in the queue.
+    arriving: HashMap<Hash, Id>,
+    flights: HashMap<Id, Flight>,
+    flying_conversations: HashSet<Hash>,
+    segments: BTreeMap<u64, Share>,
+    counts: BTreeMap<(String, State), u64>,
+    free: Option<(Duration, u64)>,
+    /// Moves on whenever there may be something to lease.
+    work: u64,
+    /// No more puts; attempts that are under way are still settled.
+    closed: bool,
+    /// The threads end when everything appended is on disk.
+    stopping: bool,
+    /// The last group failed: what nobody waits for is tried again a second later.
+    failed: bool,
+}
+
+struct Shared {
+    directory: PathBuf,
+    files: Arc<Files>,
+    queue: Queue,
+    clock: Arc<dyn Clock>,
+    limits: RwLock<Limits>,
+    core: Mutex<Core>,
+    commit_wake: Condvar,
+    work_wake: Condvar,
+    upkeep_wake: Condvar,
+    _lock: File,
+}
+
+impl Shared {
+    fn core(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().expect("no thread panics while it holds the spool")
+    }
+
+    fn limits(&self) -> Limits {
+        self.limits.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// The spool of one daemon. Dropping it stops its threads after everything appended is on disk.
+pub struct Spool {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Spool {
+    /// Opens or creates the spool in `directory`: takes the lock, compares queue and journal, mends the
+    /// queue, and starts the threads.
+    pub fn open(
+        directory: &Path,
+        limits: Limits,
+        clock: Arc<dyn Clock>,
+    ) -> Result<(Spool, Recovery), OpenError> {
+        let (shared, next_segment, recovery) = recover::open(directory, limits, clock)?;
+        let shared = Arc::new(shared);
+        let writer = journal::Writer::new(shared.files.clone(), next_segment);
+        let (answers, answered) = std::sync::mpsc::channel();
+        let committing = shared.clone();
+        let tending = shared.clone();
+        let mut threads = Vec::new();
+        let mut start = |name: &str, life: Box<dyn FnOnce() + Send>| {
+            let thread = std::thread::Builder::new().name(name.to_owned()).spawn(life);
+            thread.map(|thread| threads.push(thread))
+        };
+        start("spool-commit", Box::new(move || group::commit_until_stopped(&committing, writer, &answers)))
+            .and_then(|()| start("spool-answer", Box::new(move || group::answer_until_stopped(&answered))))
+            .and_then(|()| start("spool-upkeep", Box::new(move || upkeep::tend_until_stopped(&tending))))
+            .map_err(|error| OpenError::Directory { directory: directory.to_path_buf(), error })?;
+        Ok((Spool { shared, threads }, recovery))
+    }
+
+    /// Takes the events of one request, all or none, and calls `answer` once: with the receipt after the
+    /// sync, or with the error that the platform's retry will mend. The ids in `envelopes` are ignored.
+    pub fn put<F>(&self, envelopes: Vec<Envelope>, answer: F)
+    where
+        F: FnOnce(Result<Receipt, PutError>) + Send + 'static,
+    {
+        let mut core = self.shared.core();
+        let receipt = match self.shared.admit(&mut core, envelopes) {
+            Ok(receipt) => receipt,
+            Err(error) => {
+                drop(core);
+                return answer(Err(error));
+            }
+        };
+        let waiter: Waiter =
+            Box::new(move |result| answer(result.map(|()| receipt).map_err(PutError::Broken)));
+        core.group.waiters.push(waiter);
+        drop(core);
+        self.shared.commit_wake.notify_one();
+    }
+
+    /// Like `put`, but waits for the answer.
+    pub fn put_and_wait(&self, envelopes: Vec<Envelope>) -> Result<Receipt, PutError> {
+        let (tell, told) = std::sync::mpsc::sync_channel(1);
+        self.put(envelopes, move |result| drop(tell.send(result)));
+        told.recv().unwrap_or(Err(PutError::Stopping))
+    }
+
+    /// Why `put` would refuse now, in bland words; `None` when it would not.
+    pub fn unhealthy_reason(&self) -> Option<String> {
+        let mut core = self.shared.core();
+        self.shared.room_for(&mut core, 1).err().map(|error| error.to_string())
+    }
+
+    /// Applies new limits; they hold from the next request on.
+    pub fn set_limits(&self, limits: Limits) -> Result<(), QueueError> {
+        let passed_dead = self.shared.limits().pass_dead;
+        let passes_dead = limits.pass_dead;
+        *self.shared.limits.write().unwrap_or_else(PoisonError::into_inner) = limits;
+        if passed_dead == passes_dead { Ok(()) } else { self.shared.place_heads_behind_dead() }
+    }
+
+    /// The spool's identity, for markers.
+    pub fn identity(&self) -> Identity {
+        *self.shared.files.identity()
+    }
+
+    /// The directory it lives in.
+    pub fn directory(&self) -> &Path {
+        &self.shared.directory
+    }
+
+    /// Bytes of the journal on disk.
+    pub fn journal_bytes(&self) -> u64 {
+        self.shared.core().segments.values().map(|share| share.bytes).sum()
+    }
+
+    /// Refuses further puts; what is appended is still written.
+    pub fn stop_taking(&self) {
+        self.shared.core().closed = true;
+        self.shared.work_wake.notify_all();
+    }
+}
+
+impl Drop for Spool {
+    fn drop(&mut self) {
+        self.stop_taking();
+        self.shared.core().stopping = true;
+        self.shared.commit_wake.notify_all();
+        self.shared.upkeep_wake.notify_all();
+        for thread in self.threads.drain(..) {
+            // A thread that panicked has said so itself.
+            let _ = thread.join();
+        }
+        if let Err(error) = self.shared.queue.flush() {
+            log::warn!(
+                "queue not flushed at the end error={:?} effect=\"the next start compares more\"",
+                error.to_string()
+            );
+        }
+    }
+}
+
+impl Shared {
+    fn admit(&self, core: &mut Core, envelopes: Vec<Envelope>) -> Result<Receipt, PutError> {
+        self.room_for(core, envelopes.len() as u64)?;
+        let mut receipt = Receipt::default();
+        let mut fresh: Vec<Envelope> = Vec::with_capacity(envelopes.len());
+        let now = self.clock.now();
+        for mut envelope in envelopes {
+            let here = core.arriving.contains_key(&envelope.dedupe)
+                || fresh.iter().any(|other| other.dedupe == envelope.dedupe)
+                || self
+                    .queue
+                    .duplicate_of(envelope.dedupe, now)
+                    .map_err(|error| self.unreadable(&error))?
+                    .is_some();
+            if here {
+                receipt.duplicates += 1;
+                continue;
+            }
+            envelope.id = core.next_id + fresh.len() as u64;
+            receipt.ids.push(envelope.id);
+            fresh.push(envelope);
+        }
+        core.next_id += fresh.len() as u64;
+        if !fresh.is_empty() {
+            core.append_puts(self.files.identity(), fresh);
+        }
+        Ok(receipt)
+    }
+
+    fn unreadable(&self, error: &QueueError) -> PutError {
+        log::error!(
+            "queue cannot be read error={:?} effect=\"platforms get 503 and keep their events\"",
+            error.to_string()
+        );
+        PutError::Unreadable
+    }
+
+    fn room_for(&self, core: &mut Core, events: u64) -> Result<(), PutError> {
+        if core.closed {
+            return Err(PutError::Stopping);
+        }
+        let limits = self.limits();
+        let held: u64 = core.counts.values().sum::<u64>() + core.arriving.len() as u64;
+        if held + events > limits.envelopes_max {
+            return Err(PutError::Full("spool full"));
+        }
+        let bytes: u64 =
+            core.segments.values().map(|share| share.bytes).sum::<u64>() + core.group.bytes.len() as u64;
+        if bytes > limits.bytes_max {
+            return Err(PutError::Full("spool full"));
+        }
+        if self.free_bytes(core) < limits.disk_free_min {
+            return Err(PutError::Full("disk low"));
+        }
+        Ok(())
+    }
+
+    /// Free space as of at most a second ago.
+    fn free_bytes(&self, core: &mut Core) -> u64 {
+        let now = self.clock.monotonic();
+        if let Some((asked, free)) = core.free
+            && now.saturating_sub(asked) < DISK_CHECK_INTERVAL
+        {
+            return free;
+        }
+        // A file system that cannot say how much is free is judged by its writes.
+        let free = disk::free_bytes(&self.directory).unwrap_or(u64::MAX);
+        core.free = Some((now, free));
+        free
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+}

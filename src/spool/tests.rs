@@ -1,0 +1,607 @@
+//! The spool as its callers see it, with a manual clock and a directory that can be damaged.
+
+use super::*;
+use crate::clock::ManualClock;
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt;
+use tempfile::TempDir;
+
+const START: Timestamp = Timestamp(1_763_712_000_000);
+
+struct Rig {
+    directory: TempDir,
+    clock: Arc<ManualClock>,
+    limits: Limits,
+    spool: Option<Spool>,
+    recovery: Recovery,
+}
+
+impl Rig {
+    fn new() -> Rig {
+        Rig::with(Limits { disk_free_min: 0, ..Limits::default() })
+    }
+
+    fn with(limits: Limits) -> Rig {
+        let directory = tempfile::tempdir().unwrap();
+        let mut rig = Rig {
+            directory,
+            clock: ManualClock::at(START),
+            limits,
+            spool: None,
+            recovery: Recovery::default(),
+        };
+        rig.open();
+        rig
+    }
+
+    fn open(&mut self) {
+        let (spool, recovery) = Spool::open(self.directory.path(), self.limits.clone(), self.clock.clone())
+            .expect("the spool opens");
+        self.spool = Some(spool);
+        self.recovery = recovery;
+    }
+
+    fn close(&mut self) {
+        self.spool = None;
+    }
+
+    fn reopen(&mut self) {
+        self.close();
+        self.open();
+    }
+
+    fn spool(&self) -> &Spool {
+        self.spool.as_ref().expect("it is open")
+    }
+
+    fn put(&self, conversation: &str, event: &str) -> Id {
+        let receipt =
+            self.spool().put_and_wait(vec![self.envelope(conversation, event)]).expect("there is room");
+        receipt.ids[0]
+    }
+
+    fn envelope(&self, conversation: &str, event: &str) -> Envelope {
+        Envelope {
+            id: 0,
+            received_at: self.clock.now(),
+            source: "test".into(),
+            kind: "message".into(),
+            event_id: event.into(),
+            dedupe: hash_of(&[event.as_bytes()]),
+            dedupe_window: Duration::from_secs(600),
+            conversation: conversation.into(),
+            peer: "127.0.0.1".into(),
+            context: b"{}".to_vec(),
+            body: format!("{{\"event\":\"{event}\"}}").into_bytes(),
+            born_dead: None,
+        }
+    }
+
+    fn lease(&self) -> Option<Box<Lease>> {
+        self.spool().wait_for_work(0, Duration::from_secs(5));
+        match self.spool().lease_due().expect("the queue is readable") {
+            Leased::One(lease) => Some(lease),
+            Leased::NotBefore(_) | Leased::Nothing => None,
+        }
+    }
+
+    /// Leases until something is due: puts enter the queue a moment after they were answered.
+    fn lease_soon(&self) -> Box<Lease> {
+        let mut seen = 0;
+        for _ in 0..100 {
+            if let Some(lease) = self.lease() {
+                return lease;
+            }
+            seen = self.spool().wait_for_work(seen, Duration::from_millis(200));
+        }
+        panic!("nothing became due");
+    }
+
+    fn deliver(&self, ticket: u64) -> Id {
+        let lease = self.lease_soon();
+        self.spool().begin(lease.envelope.id).expect("the journal is writable");
+        self.settle(&lease, delivered(&lease, Some(ticket)));
+        lease.envelope.id
+    }
+
+    fn settle(&self, lease: &Lease, change: Change) {
+        self.spool().settle(lease.envelope.id, change).expect("the queue is writable");
+    }
+
+    fn waiting(&self) -> u64 {
+        self.spool().counts().iter().map(|(_, _, count)| count).sum()
+    }
+
+    fn damage(&self, segment: u64, offset: u64) {
+        let path = self.directory.path().join("journal").join(journal::segment_name(segment));
+        let file = OpenOptions::new().write(true).open(path).unwrap();
+        file.write_all_at(b"\xff\xfe\xfd", offset).unwrap();
+    }
+}
+
+fn delivered(lease: &Lease, ticket: Option<u64>) -> Change {
+    let conversation = lease.envelope.conversation_hash();
+    Change::Delivered { ticket, conversation, at: START, took: Duration::from_millis(7) }
+}
+
+fn deferred(rig: &Rig, lease: &Lease, wait: Duration) -> Change {
+    Change::Deferred {
+        attempts: lease.attempts + 1,
+        due: rig.clock.now().plus(wait),
+        unknown_since: None,
+        took: Duration::ZERO,
+        reason: "503".into(),
+    }
+}
+
+fn buried() -> Change {
+    Change::Buried { took: Duration::ZERO, reason: "mapping: subject rendered empty".into() }
+}
+
+#[test]
+fn what_was_put_comes_back_in_order_after_a_restart() {
+    let mut rig = Rig::new();
+    let ids = [rig.put("a", "1"), rig.put("a", "2"), rig.put("b", "3")];
+    assert_eq!(ids, [1, 2, 3]);
+    rig.reopen();
+    assert_eq!(rig.recovery, Recovery { waiting: 3, ..Recovery::default() });
+    let first = rig.lease_soon();
+    assert_eq!((first.envelope.id, first.envelope.body.as_slice()), (1, b"{\"event\":\"1\"}".as_slice()));
+    assert_eq!(rig.lease_soon().envelope.id, 3, "conversation a has something in flight");
+    assert!(rig.lease().is_none());
+}
+
+#[test]
+fn numbers_are_never_reused_even_when_the_queue_is_lost() {
+    let mut rig = Rig::new();
+    rig.put("a", "1");
+    rig.deliver(8812);
+    rig.close();
+    std::fs::remove_dir_all(rig.directory.path().join("queue")).unwrap();
+    rig.open();
+    assert_eq!(rig.put("a", "2"), 2);
+    assert_eq!(rig.lease_soon().ticket, Some(8812), "the journal still knew the conversation's ticket");
+}
+
+#[test]
+fn the_same_event_has_one_effect_until_its_window_ends() {
+    let mut rig = Rig::new();
+    rig.put("a", "1");
+    let again = rig.spool().put_and_wait(vec![rig.envelope("a", "1"), rig.envelope("a", "2")]).unwrap();
+    assert_eq!(again, Receipt { ids: vec![2], duplicates: 1 });
+    rig.deliver(5);
+    rig.reopen();
+    let after_delivery = rig.spool().put_and_wait(vec![rig.envelope("a", "1")]).unwrap();
+    assert_eq!(after_delivery, Receipt { ids: vec![], duplicates: 1 });
+    rig.clock.advance(Duration::from_secs(601));
+    assert_eq!(rig.put("a", "1"), 3);
+}
+
+#[test]
+fn a_request_with_the_same_event_twice_counts_it_once() {
+    let rig = Rig::new();
+    let receipt = rig.spool().put_and_wait(vec![rig.envelope("a", "1"), rig.envelope("a", "1")]).unwrap();
+    assert_eq!(receipt, Receipt { ids: vec![1], duplicates: 1 });
+}
+
+#[test]
+fn past_a_limit_nothing_of_the_request_is_taken() {
+    let rig = Rig::with(Limits { envelopes_max: 2, disk_free_min: 0, ..Limits::default() });
+    rig.put("a", "1");
+    let two = vec![rig.envelope("a", "2"), rig.envelope("a", "3")];
+    assert!(matches!(rig.spool().put_and_wait(two), Err(PutError::Full("spool full"))));
+    assert_eq!(rig.spool().unhealthy_reason(), None);
+    assert_eq!(rig.put("a", "2"), 2);
+    assert_eq!(rig.spool().unhealthy_reason().as_deref(), Some("spool full"));
+}
+
+#[test]
+fn a_disk_below_the_floor_refuses() {
+    let rig = Rig::with(Limits { disk_free_min: u64::MAX, ..Limits::default() });
+    let refused = rig.spool().put_and_wait(vec![rig.envelope("a", "1")]);
+    assert!(matches!(refused, Err(PutError::Full("disk low"))));
+}
+
+#[test]
+fn deferred_heads_wait_and_hold_back_their_conversation_only() {
+    let mut rig = Rig::new();
+    rig.put("a", "1");
+    rig.put("a", "2");
+    rig.put("b", "3");
+    let head = rig.lease_soon();
+    rig.spool().begin(head.envelope.id).unwrap();
+    rig.settle(&head, deferred(&rig, &head, Duration::from_secs(60)));
+    rig.reopen();
+    assert_eq!(rig.deliver(7), 3);
+    assert!(rig.lease().is_none());
+    let due = rig.clock.now().plus(Duration::from_secs(60));
+    assert!(matches!(rig.spool().lease_due(), Ok(Leased::NotBefore(at)) if at == due));
+    rig.clock.advance(Duration::from_secs(60));
+    let again = rig.lease_soon();
+    assert_eq!((again.envelope.id, again.attempts, again.unknown_since), (1, 1, None));
+}
+
+#[test]
+fn an_attempt_cut_off_by_a_restart_is_unknown() {
+    let mut rig = Rig::new();
+    rig.put("a", "1");
+    let lease = rig.lease_soon();
+    rig.spool().begin(lease.envelope.id).unwrap();
+    rig.reopen();
+    let again = rig.lease_soon();
+    assert_eq!((again.envelope.id, again.attempts, again.unknown_since), (1, 1, Some(START)));
+}
+
+#[test]
+fn a_lease_without_a_beginning_leaves_no_trace() {
+    let mut rig = Rig::new();
+    rig.put("a", "1");
+    rig.lease_soon();
+    rig.reopen();
+    let again = rig.lease_soon();
+    assert_eq!((again.attempts, again.unknown_since), (0, None));
+}
+
+#[test]
+fn progress_survives_and_the_conversation_knows_its_ticket() {
+    let mut rig = Rig::new();
+    rig.put("a", "1");
+    rig.put("a", "2");
+    let lease = rig.lease_soon();
+    rig.spool().begin(1).unwrap();
+    rig.spool().progress(1, 1, 8812).unwrap();
+    rig.settle(&lease, deferred(&rig, &lease, Duration::ZERO));
+    rig.reopen();
+    let again = rig.lease_soon();
+    assert_eq!((again.step, again.ticket), (1, Some(8812)));
+    rig.settle(&again, delivered(&again, Some(8812)));
+    assert_eq!(rig.lease_soon().ticket, Some(8812));
+}
+
+#[test]
+fn what_follows_a_dead_head_is_the_admins_choice() {
+    for (pass_dead, next) in [(true, Some(2)), (false, None)] {
+        let mut rig = Rig::with(Limits { pass_dead, disk_free_min: 0, ..Limits::default() });
+        rig.put("a", "1");
+        rig.put("a", "2");
+        let head = rig.lease_soon();
+        rig.settle(&head, buried());
+        rig.reopen();
+        assert_eq!(rig.lease().map(|lease| lease.envelope.id), next, "pass_dead = {pass_dead}");
+    }
+}
+
+#[test]
+fn passing_dead_heads_can_be_changed_while_running() {
+    let rig = Rig::with(Limits { pass_dead: false, disk_free_min: 0, ..Limits::default() });
+    rig.put("a", "1");
+    rig.put("a", "2");
+    let head = rig.lease_soon();
+    rig.settle(&head, buried());
+    assert!(rig.lease().is_none());
+    rig.spool().set_limits(Limits { pass_dead: true, ..rig.limits.clone() }).unwrap();
+    assert_eq!(rig.lease_soon().envelope.id, 2);
+}
+
+#[test]
+fn a_retried_dead_letter_is_the_head_again() {
+    let rig = Rig::new();
+    rig.put("a", "1");
+    rig.put("a", "2");
+    let head = rig.lease_soon();
+    rig.settle(&head, buried());
+    assert_eq!(rig.spool().touch(1, Change::Retried).unwrap(), Touched::Done);
+    assert_eq!(rig.lease_soon().envelope.id, 1);
+    assert_eq!(rig.spool().touch(1, Change::Retried).unwrap(), Touched::InFlight);
+    assert_eq!(rig.spool().touch(99, Change::Retried).unwrap(), Touched::Unknown);
+}
+
+#[test]
+fn dropped_and_dead_letters_stay_what_they_are_when_the_queue_is_lost() {
+    let mut rig = Rig::new();
+    for event in ["1", "2", "3"] {
+        rig.put(event, event);
+    }
+    let dead = rig.lease_soon();
+    rig.spool().begin(dead.envelope.id).unwrap();
+    rig.settle(&dead, buried());
+    assert_eq!(rig.spool().touch(2, Change::Dropped { at: START }).unwrap(), Touched::Done);
+    assert!(rig.spool().settled(2).unwrap().is_some_and(|settled| settled.dropped));
+    rig.close();
+    std::fs::remove_dir_all(rig.directory.path().join("queue")).unwrap();
+    rig.open();
+    let (entry, _) = rig.spool().entry(1).unwrap().expect("dead letters stay");
+    assert_eq!((entry.state, entry.reason.as_str()), (State::Dead, "mapping: subject rendered empty"));
+    assert!(rig.spool().entry(2).unwrap().is_none());
+    assert_eq!(rig.lease_soon().envelope.id, 3);
+}
+
+#[test]
+fn an_unreadable_queue_is_set_aside_and_rebuilt() {
+    let mut rig = Rig::new();
+    for event in 0..50 {
+        rig.put("a", &event.to_string());
+    }
+    rig.close();
+    // A conf that was cut in half by a power failure is what makes sled refuse for ever.
+    let conf = rig.directory.path().join("queue").join("conf");
+    let file = OpenOptions::new().write(true).open(conf).unwrap();
+    file.set_len(file.metadata().unwrap().len() / 2).unwrap();
+    rig.open();
+    assert_eq!(rig.recovery.queue_set_aside.as_deref(), Some("queue.damaged.1"));
+    assert_eq!((rig.waiting(), rig.recovery.mended), (50, 50));
+    assert_eq!(rig.deliver(1), 1);
+}
+
+#[test]
+fn a_torn_tail_costs_only_what_was_never_answered() {
+    let mut rig = Rig::new();
+    rig.put("a", "1");
+    let two = vec![rig.envelope("b", "2"), rig.envelope("b", "3")];
+    rig.spool().put_and_wait(two).unwrap();
+    rig.close();
+    std::fs::remove_dir_all(rig.directory.path().join("queue")).unwrap();
+    let path = rig.directory.path().join("journal").join(journal::segment_name(1));
+    let file = OpenOptions::new().write(true).open(&path).unwrap();
+    file.set_len(file.metadata().unwrap().len() - 5).unwrap();
+    rig.open();
+    assert_eq!(rig.waiting(), 1, "the torn request goes as a whole");
+    assert!(rig.recovery.torn_bytes > 0);
+    let retried = rig.spool().put_and_wait(vec![rig.envelope("b", "2"), rig.envelope("b", "3")]).unwrap();
+    assert_eq!(retried.ids.len(), 2, "the platform's retry is taken");
+}
+
+#[test]
+fn a_damaged_record_is_reported_and_the_others_live() {
+    let mut rig = Rig::new();
+    for event in ["1", "2", "3"] {
+        rig.put(event, event);
+    }
+    let (entry, _) = rig.spool().entry(2).unwrap().expect("it is there");
+    rig.close();
+    rig.damage(entry.place.segment, entry.place.offset + 60);
+    rig.open();
+    let end = entry.place.offset + u64::from(entry.place.length);
+    assert_eq!(rig.recovery.damaged, [(1, entry.place.offset..end)]);
+    assert_eq!((rig.waiting(), rig.recovery.removed), (2, 1));
+    assert_eq!([rig.deliver(1), rig.deliver(2)], [1, 3]);
+}
+
+#[test]
+fn damage_met_while_running_is_a_dead_letter_not_wrong_bytes() {
+    let rig = Rig::new();
+    rig.put("a", "1");
+    let (entry, _) = rig.spool().entry(1).unwrap().expect("it is there");
+    rig.damage(1, entry.place.offset + 60);
+    assert!(rig.lease().is_none());
+    let (entry, _) = rig.spool().entry(1).unwrap().expect("it is still there");
+    assert_eq!(entry.state, State::Dead);
+    assert!(entry.reason.starts_with("spool: record damaged in segment 1"), "{}", entry.reason);
+}
+
+#[test]
+fn a_second_daemon_is_refused_with_the_holders_pid() {
+    let rig = Rig::new();
+    let refused = Spool::open(rig.directory.path(), Limits::default(), rig.clock.clone());
+    let text = refused.map(drop).expect_err("one owner only").to_string();
+    assert!(text.ends_with(&format!("is open by another deskspool (pid {})", std::process::id())), "{text}");
+}
+
+#[test]
+fn settled_segments_go_and_a_straggler_does_not_pin_them() {
+    let mut rig = Rig::new();
+    let mut big = rig.envelope("stuck", "straggler");
+    big.body = vec![b'x'; 1000];
+    rig.spool().put_and_wait(vec![big]).unwrap();
+    let stuck = rig.lease_soon();
+    rig.spool().begin(stuck.envelope.id).unwrap();
+    rig.settle(&stuck, deferred(&rig, &stuck, Duration::from_secs(86_400)));
+    for event in 0..80 {
+        let mut envelope = rig.envelope("busy", &event.to_string());
+        envelope.body = vec![b'y'; 600_000];
+        rig.spool().put_and_wait(vec![envelope]).unwrap();
+        rig.deliver(9);
+    }
+    let first = rig.directory.path().join("journal").join(journal::segment_name(1));
+    let mut seen = 0;
+    for event in 100..200 {
+        if !first.exists() {
+            break;
+        }
+        rig.put("busy", &event.to_string());
+        rig.deliver(9);
+        seen = rig.spool().wait_for_work(seen, Duration::from_millis(100));
+    }
+    assert!(!first.exists(), "the first segment is pinned by one envelope");
+    assert!(rig.spool().journal_bytes() < 40 << 20, "{} bytes", rig.spool().journal_bytes());
+    rig.close();
+    std::fs::remove_dir_all(rig.directory.path().join("queue")).unwrap();
+    rig.open();
+    let (entry, _) = rig.spool().entry(1).unwrap().expect("the straggler was copied");
+    assert_eq!((entry.state, entry.attempts, entry.reason.as_str()), (State::Deferred, 1, "503"));
+    rig.clock.advance(Duration::from_secs(86_400));
+    assert_eq!(rig.lease_soon().envelope.body, vec![b'x'; 1000]);
+}
+
+mod model {
+    //! Random lives of a spool against a plain map.
+
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    #[derive(Clone, Debug)]
+    enum Action {
+        Put { conversation: u8, event: u8 },
+        Deliver,
+        Defer { seconds: u8 },
+        Bury,
+        CutOff,
+        Retry { nth: u8 },
+        Drop { nth: u8 },
+        Wait { seconds: u8 },
+        Reopen,
+        LoseQueue,
+    }
+
+    fn action() -> impl Strategy<Value = Action> {
+        prop_oneof![
+            8 => (0u8..4, any::<u8>()).prop_map(|(conversation, event)| Action::Put { conversation, event }),
+            6 => Just(Action::Deliver),
+            3 => (0u8..90).prop_map(|seconds| Action::Defer { seconds }),
+            2 => Just(Action::Bury),
+            1 => Just(Action::CutOff),
+            1 => any::<u8>().prop_map(|nth| Action::Retry { nth }),
+            1 => any::<u8>().prop_map(|nth| Action::Drop { nth }),
+            2 => (0u8..90).prop_map(|seconds| Action::Wait { seconds }),
+            1 => Just(Action::Reopen),
+            1 => Just(Action::LoseQueue),
+        ]
+    }
+
+    #[derive(Debug, Clone, PartialEq)]
+    struct Expected {
+        conversation: u8,
+        state: State,
+        due: Timestamp,
+        attempts: u32,
+        unknown: bool,
+    }
+
+    #[derive(Default)]
+    struct Model {
+        waiting: BTreeMap<Id, Expected>,
+        known: BTreeMap<u8, Id>,
+        gone: Vec<Id>,
+    }
+
+    impl Model {
+        /// Heads of conversations that are due, dead ones passed over.
+        fn leasable(&self, now: Timestamp) -> Vec<Id> {
+            let mut heads: BTreeMap<u8, Id> = BTreeMap::new();
+            for (id, expected) in self.waiting.iter().filter(|(_, expected)| expected.state != State::Dead) {
+                heads.entry(expected.conversation).or_insert(*id);
+            }
+            heads.into_values().filter(|id| self.waiting[id].due <= now).collect()
+        }
+
+        fn nth(&self, nth: u8) -> Option<Id> {
+            let count = self.waiting.len().max(1);
+            self.waiting.keys().nth(usize::from(nth) % count).copied()
+        }
+    }
+
+    fn attempt(rig: &Rig, model: &mut Model, end: &Action) {
+        let leasable = model.leasable(rig.clock.now());
+        if leasable.is_empty() {
+            assert!(rig.lease().is_none(), "nothing should be due");
+            return;
+        }
+        let lease = rig.lease_soon();
+        let id = lease.envelope.id;
+        assert!(leasable.contains(&id), "leased {id}, due are {leasable:?}");
+        let expected = model.waiting.get_mut(&id).expect("leased what waits");
+        assert_eq!((lease.attempts, lease.unknown_since.is_some()), (expected.attempts, expected.unknown));
+        rig.spool().begin(id).unwrap();
+        match end {
+            Action::Deliver => {
+                rig.settle(&lease, delivered(&lease, Some(id)));
+                model.waiting.remove(&id);
+                model.gone.push(id);
+            }
+            Action::Defer { seconds } => {
+                let wait = Duration::from_secs(u64::from(*seconds));
+                rig.settle(&lease, deferred(rig, &lease, wait));
+                expected.state = State::Deferred;
+                expected.due = rig.clock.now().plus(wait);
+                expected.attempts += 1;
+                expected.unknown = false;
+            }
+            Action::Bury => {
+                rig.settle(&lease, buried());
+                expected.state = State::Dead;
+                expected.attempts += 1;
+                expected.unknown = true;
+            }
+            _ => unreachable!("not the end of an attempt"),
+        }
+    }
+
+    fn act(rig: &mut Rig, model: &mut Model, action: &Action) {
+        match action {
+            Action::Put { conversation, event } => {
+                let envelope = rig.envelope(&conversation.to_string(), &event.to_string());
+                let due = envelope.received_at;
+                let receipt = rig.spool().put_and_wait(vec![envelope]).unwrap();
+                assert_eq!(receipt.ids.is_empty(), model.known.contains_key(event), "event {event}");
+                for id in receipt.ids {
+                    model.known.insert(*event, id);
+                    let conversation = *conversation;
+                    let fresh =
+                        Expected { conversation, state: State::Queued, due, attempts: 0, unknown: false };
+                    model.waiting.insert(id, fresh);
+                }
+            }
+            Action::Deliver | Action::Defer { .. } | Action::Bury => attempt(rig, model, action),
+            Action::CutOff => {
+                if model.leasable(rig.clock.now()).is_empty() {
+                    return;
+                }
+                let lease = rig.lease_soon();
+                rig.spool().begin(lease.envelope.id).unwrap();
+                let expected = model.waiting.get_mut(&lease.envelope.id).expect("leased what waits");
+                expected.attempts += 1;
+                expected.unknown = true;
+                rig.reopen();
+            }
+            Action::Retry { nth } => {
+                let Some(id) = model.nth(*nth) else { return };
+                assert_eq!(rig.spool().touch(id, Change::Retried).unwrap(), Touched::Done);
+                let expected = model.waiting.get_mut(&id).expect("it waits");
+                expected.state = State::Queued;
+                expected.due = Timestamp(0);
+                expected.attempts = 0;
+            }
+            Action::Drop { nth } => {
+                let Some(id) = model.nth(*nth) else { return };
+                assert_eq!(rig.spool().touch(id, Change::Dropped { at: START }).unwrap(), Touched::Done);
+                model.waiting.remove(&id);
+                model.gone.push(id);
+            }
+            Action::Wait { seconds } => rig.clock.advance(Duration::from_secs(u64::from(*seconds))),
+            Action::Reopen => rig.reopen(),
+            Action::LoseQueue => {
+                rig.close();
+                std::fs::remove_dir_all(rig.directory.path().join("queue")).unwrap();
+                rig.open();
+            }
+        }
+    }
+
+    fn compare(rig: &mut Rig, model: &Model) {
+        rig.reopen();
+        let held: BTreeMap<Id, Entry> =
+            rig.spool().entries(0).unwrap().into_iter().map(|(id, entry, _)| (id, entry)).collect();
+        assert_eq!(held.keys().collect::<Vec<_>>(), model.waiting.keys().collect::<Vec<_>>());
+        for (id, entry) in held {
+            let expected = &model.waiting[&id];
+            assert_eq!((entry.state, entry.attempts), (expected.state, expected.attempts), "envelope {id}");
+        }
+        for id in &model.gone {
+            assert!(rig.spool().entry(*id).unwrap().is_none(), "{id} came back");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 200, ..ProptestConfig::default() })]
+        #[test]
+        fn a_spool_is_a_map_with_memory(actions in prop::collection::vec(action(), 1..60)) {
+            let mut rig = Rig::with(Limits { disk_free_min: 0, ..Limits::default() });
+            let mut model = Model::default();
+            for action in &actions {
+                act(&mut rig, &mut model, action);
+            }
+            compare(&mut rig, &model);
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! What keeps the spool small: settled segments go, stragglers are copied forward, history is trimmed.
+//!
+//! Runs after changes, never on a timer of its own: an idle spool touches no disk.
+
+use super::group::Moved;
+use super::queue::QueueError;
+use super::record::{Numbering, Record};
+use super::segment::{self, Met};
+use super::{Core, Hash, Id, Place, Share, Shared};
+use std::time::Duration;
+use thiserror::Error;
+
+/// Garbage below this is not worth copying anything for.
+const GARBAGE_MIN: u64 = 24 << 20;
+/// Stragglers that are copied while the lock is held once.
+const COPIES_PER_STEP: usize = 64;
+/// How often history, identities and numbers are trimmed while there is work.
+const TRIM_INTERVAL: Duration = Duration::from_secs(60);
+/// How long the numbers of a minute are kept.
+const COUNTS_KEPT_MINUTES: u64 = 48 * 60;
+
+#[derive(Debug, Error)]
+enum UpkeepError {
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    #[error("journal: {0}")]
+    Journal(#[from] std::io::Error),
+}
+
+/// The upkeep thread's life.
+pub fn tend_until_stopped(shared: &Shared) {
+    let mut trimmed_at = shared.clock.monotonic();
+    let mut forgetting_from = Hash::default();
+    let mut seen = 0;
+    while let Some(work) = shared.wait_for_change(seen) {
+        seen = work;
+        let mut result = shared.shrink();
+        if shared.clock.monotonic().saturating_sub(trimmed_at) >= TRIM_INTERVAL {
+            trimmed_at = shared.clock.monotonic();
+            result = result.and_then(|()| shared.trim(&mut forgetting_from));
+        }
+        if let Err(error) = result {
+            log::warn!(
+                "spool upkeep failed error={:?} effect=\"disk use grows until it succeeds\"",
+                error.to_string()
+            );
+        }
+    }
+}
+
+impl Shared {
+    fn wait_for_change(&self, seen: u64) -> Option<u64> {
+        let core = self.core();
+        let waited = self.upkeep_wake.wait_while(core, |core| core.work == seen && !core.stopping);
+        let core = waited.expect("no thread panics while it holds the spool");
+        if core.stopping { None } else { Some(core.work) }
+    }
+
+    /// Removes what is settled at the front of the journal, after copying stragglers out of the way.
+    fn shrink(&self) -> Result<(), UpkeepError> {
+        loop {
+            let Some((oldest, share, garbage)) = self.oldest_sealed() else { return Ok(()) };
+            if share.live == 0 {
+                self.remove_segment(oldest)?;
+            } else if garbage < GARBAGE_MIN
+                || share.live_bytes * 2 > share.bytes
+                || !self.copy_forward(oldest)?
+            {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The oldest segment nobody writes to, its share, and the garbage in the whole journal.
+    fn oldest_sealed(&self) -> Option<(u64, Share, u64)> {
+        let core = self.core();
+        let garbage = core.segments.values().map(|share| share.bytes.saturating_sub(share.live_bytes)).sum();
+        let newest = *core.segments.last_key_value()?.0;
+        let (number, share) = core.segments.first_key_value()?;
+        (*number < newest).then_some((*number, *share, garbage))
+    }
+
+    fn remove_segment(&self, number: u64) -> Result<(), UpkeepError> {
+        // What the segment alone remembers (identities, tickets of conversations) must be durable in the queue.
+        self.queue.flush()?;
+        self.files.remove(number)?;
+        super::journal::sync_directory(&self.directory.join("journal"))?;
+        self.core().segments.remove(&number);
+        log::debug!("segment removed number={number}");
+        Ok(())
+    }
+
+    /// Copies what is not settled out of a segment. Whether all of it could be.
+    fn copy_forward(&self, number: u64) -> Result<bool, UpkeepError> {
+        let mut stragglers: Vec<(Id, Place)> = Vec::new();
+        let file = self.files.open(number)?;
+        segment::walk(&file, self.files.identity(), |met| {
+            if let Met::Record { record, range, .. } = met
+                && let Record::Put(envelope) = *record
+            {
+                let length = u32::try_from(range.end - range.start).expect("a record's length is a u32");
+                stragglers.push((envelope.id, Place { segment: number, offset: range.start, length }));
+            }
+        })?;
+        for step in stragglers.chunks(COPIES_PER_STEP) {
+            if !self.copy_step(step)? {
+                return Ok(false);
+            }
+        }
+        Ok(self.core().segments.get(&number).is_none_or(|share| share.live == 0))
+    }
+
+    /// Copies some stragglers and waits for the sync. False when one was in flight, or the sync failed.
+    fn copy_step(&self, step: &[(Id, Place)]) -> Result<bool, UpkeepError> {
+        let (tell, told) = std::sync::mpsc::sync_channel(1);
+        let mut complete = true;
+        {
+            let mut core = self.core();
+            for (id, place) in step {
+                let Some(entry) = self.queue.entry(*id)?.filter(|entry| entry.place == *place) else {
+                    continue;
+                };
+                if core.flights.contains_key(id) {
+                    complete = false;
+                    continue;
+                }
+                let envelope = self.files.read(entry.place)?;
+                core.copy(self.files.identity(), &envelope, entry);
+            }
+            core.group.waiters.push(Box::new(move |result| drop(tell.send(result))));
+        }
+        self.commit_wake.notify_one();
+        Ok(matches!(told.recv(), Ok(Ok(()))) && complete)
+    }
+
+    /// A straggler's copy is durable: the queue points there, unless the envelope is gone meanwhile.
+    pub(super) fn moved(&self, core: &mut Core, id: Id, from: Place, to: Place) {
+        let result = match self.queue.entry(id) {
+            Ok(Some(mut entry)) if entry.place == from => {
+                entry.place = to;
+                self.queue.put_entry(id, &entry)
+            }
+            Ok(_) => return,
+            Err(error) => Err(error),
+        };
+        match result {
+            Ok(()) => {
+                core.forget_share(from);
+                let share = core.segments.entry(to.segment).or_default();
+                share.live += 1;
+                share.live_bytes += u64::from(to.length);
+                if let Some(flight) = core.flights.get_mut(&id) {
+                    flight.entry.place = to;
+                }
+            }
+            Err(error) => log::warn!("straggler not moved id={id} error={:?}", error.to_string()),
+        }
+    }
+
+    fn trim(&self, forgetting_from: &mut Hash) -> Result<(), UpkeepError> {
+        let now = self.now();
+        *forgetting_from = self.queue.forget_expired(*forgetting_from, now)?.unwrap_or_default();
+        let keep = u64::try_from(self.limits().keep_delivered.as_millis()).unwrap_or(u64::MAX);
+        while self.queue.trim_history(crate::clock::Timestamp(now.0.saturating_sub(keep)))? {}
+        self.queue.trim_counts((now.unix_seconds() / 60).saturating_sub(COUNTS_KEPT_MINUTES))?;
+        Ok(())
+    }
+}
+
+impl Core {
+    /// Appends a copy of an envelope and how it stands.
+    fn copy(&mut self, identity: &super::Identity, envelope: &super::Envelope, entry: super::Entry) {
+        let numbering = Numbering { sequence: self.next_sequence, index: 0, last_index: 0 };
+        self.next_sequence += 1;
+        let to = self.group.append(identity, numbering, &Record::Put(envelope.clone()));
+        self.group.moved.push(Moved { id: envelope.id, from: entry.place, to });
+        self.append(identity, &Record::Standing(envelope.id, entry));
+    }
+}
