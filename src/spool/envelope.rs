@@ -127,8 +127,6 @@ impl State {
 pub enum Change {
     /// An attempt starts; durable before its first byte leaves.
     Begun {
-        /// 1 for the first.
-        attempt: u32,
         /// When.
         at: Timestamp,
     },
@@ -145,10 +143,10 @@ pub enum Change {
         attempts: u32,
         /// When to try again.
         due: Timestamp,
-        /// When the first attempt began whose fate is unknown: look before sending.
-        unknown_since: Option<Timestamp>,
-        /// How long the attempt took.
-        took: Duration,
+        /// Set when it is unknown whether a write was done: look before sending.
+        doubt: Option<Doubt>,
+        /// The attempt.
+        ran: Ran,
         /// One line for admins.
         reason: String,
     },
@@ -158,15 +156,13 @@ pub enum Change {
         ticket: Option<u64>,
         /// The conversation it belongs to.
         conversation: Hash,
-        /// When.
-        at: Timestamp,
-        /// How long the attempt took.
-        took: Duration,
+        /// The attempt.
+        ran: Ran,
     },
     /// Not tried until an admin says so.
     Buried {
-        /// How long the attempt took.
-        took: Duration,
+        /// The attempt, when there was one.
+        ran: Option<Ran>,
         /// One line for admins.
         reason: String,
     },
@@ -182,6 +178,43 @@ pub enum Change {
         /// When.
         at: Timestamp,
     },
+}
+
+/// When an attempt ran.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ran {
+    /// When it began.
+    pub at: Timestamp,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// It is unknown whether a write was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Doubt {
+    /// When the first attempt began whose fate is unknown.
+    pub since: Timestamp,
+    /// How often Freshdesk was asked since and did not show it.
+    pub looks: u32,
+}
+
+fn encode_doubt(doubt: Option<Doubt>, encoder: &mut Encoder) {
+    encoder.option_u64(doubt.map(|doubt| doubt.since.0)).u32(doubt.map_or(0, |doubt| doubt.looks));
+}
+
+fn decode_doubt(decoder: &mut Decoder<'_>) -> Result<Option<Doubt>, Malformed> {
+    let (since, looks) = (decoder.option_u64()?, decoder.u32()?);
+    Ok(since.map(|since| Doubt { since: Timestamp(since), looks }))
+}
+
+impl Ran {
+    fn encode(self, encoder: &mut Encoder) {
+        encoder.u64(self.at.0).duration(self.took);
+    }
+
+    fn decode(decoder: &mut Decoder<'_>) -> Result<Ran, Malformed> {
+        Ok(Ran { at: Timestamp(decoder.u64()?), took: decoder.duration()? })
+    }
 }
 
 impl Change {
@@ -207,20 +240,26 @@ impl Change {
         let mut encoder = Encoder::default();
         encoder.u64(id);
         match self {
-            Change::Begun { attempt, at } => encoder.u32(*attempt).u64(at.0),
-            Change::Progressed { step, ticket } => encoder.u32(*step).u64(*ticket),
-            Change::Deferred { attempts, due, unknown_since, took, reason } => {
-                encoder.u32(*attempts).u64(due.0).option_u64(unknown_since.map(|at| at.0));
-                encoder.duration(*took).text(reason)
+            Change::Begun { at } | Change::Dropped { at } => drop(encoder.u64(at.0)),
+            Change::Progressed { step, ticket } => drop(encoder.u32(*step).u64(*ticket)),
+            Change::Deferred { attempts, due, doubt, ran, reason } => {
+                encoder.u32(*attempts).u64(due.0).text(reason);
+                encode_doubt(*doubt, &mut encoder);
+                ran.encode(&mut encoder);
             }
-            Change::Delivered { ticket, conversation, at, took } => {
-                encoder.option_u64(*ticket).hash(conversation).u64(at.0).duration(*took)
+            Change::Delivered { ticket, conversation, ran } => {
+                encoder.option_u64(*ticket).hash(conversation);
+                ran.encode(&mut encoder);
             }
-            Change::Buried { took, reason } => encoder.duration(*took).text(reason),
-            Change::Held { reason } => encoder.text(reason),
-            Change::Retried => &mut encoder,
-            Change::Dropped { at } => encoder.u64(at.0),
-        };
+            Change::Buried { ran, reason } => {
+                encoder.text(reason).u8(u8::from(ran.is_some()));
+                if let Some(ran) = ran {
+                    ran.encode(&mut encoder);
+                }
+            }
+            Change::Held { reason } => drop(encoder.text(reason)),
+            Change::Retried => {}
+        }
         encoder.finish()
     }
 
@@ -228,22 +267,23 @@ impl Change {
         let mut decoder = Decoder::new(bytes);
         let id = decoder.u64()?;
         let change = match kind {
-            2 => Change::Begun { attempt: decoder.u32()?, at: Timestamp(decoder.u64()?) },
+            2 => Change::Begun { at: Timestamp(decoder.u64()?) },
             3 => Change::Progressed { step: decoder.u32()?, ticket: decoder.u64()? },
-            4 => Change::Deferred {
-                attempts: decoder.u32()?,
-                due: Timestamp(decoder.u64()?),
-                unknown_since: decoder.option_u64()?.map(Timestamp),
-                took: decoder.duration()?,
-                reason: decoder.text()?,
-            },
+            4 => {
+                let (attempts, due, reason) = (decoder.u32()?, Timestamp(decoder.u64()?), decoder.text()?);
+                let (doubt, ran) = (decode_doubt(&mut decoder)?, Ran::decode(&mut decoder)?);
+                Change::Deferred { attempts, due, doubt, ran, reason }
+            }
             5 => Change::Delivered {
                 ticket: decoder.option_u64()?,
                 conversation: decoder.hash()?,
-                at: Timestamp(decoder.u64()?),
-                took: decoder.duration()?,
+                ran: Ran::decode(&mut decoder)?,
             },
-            6 => Change::Buried { took: decoder.duration()?, reason: decoder.text()? },
+            6 => {
+                let (reason, has_run) = (decoder.text()?, decoder.u8()? == 1);
+                let ran = if has_run { Some(Ran::decode(&mut decoder)?) } else { None };
+                Change::Buried { ran, reason }
+            }
             7 => Change::Retried,
             8 => Change::Held { reason: decoder.text()? },
             9 => Change::Dropped { at: Timestamp(decoder.u64()?) },
@@ -286,13 +326,16 @@ pub struct Entry {
     pub step: u32,
     /// The ticket those writes went to.
     pub ticket: Option<u64>,
-    /// When the first attempt began whose fate is unknown.
-    pub unknown_since: Option<Timestamp>,
+    /// Set when it is unknown whether a write was done: look before sending.
+    pub doubt: Option<Doubt>,
     /// The last error, or why it is dead or held.
     pub reason: String,
     /// The last attempts, oldest first, at most [`TRIES_KEPT`].
     pub tries: Vec<Try>,
 }
+
+/// What is said of an attempt whose end was never recorded.
+const CUT_OFF: &str = "cut off by a restart";
 
 /// How many attempts of an envelope are remembered one by one.
 pub const TRIES_KEPT: usize = 12;
@@ -386,54 +429,60 @@ impl Entry {
             attempts: 0,
             step: 0,
             ticket: None,
-            unknown_since: None,
+            doubt: None,
             reason: dead.unwrap_or_default(),
             tries: Vec::new(),
         }
     }
 
-    /// Adds an attempt that has begun; until its end is known, it is unknown.
-    fn begin_try(&mut self, number: u32, at: Timestamp) {
+    /// Adds an attempt; one that has begun is unknown until its end is known.
+    fn add_try(&mut self, at: Timestamp) {
+        let number = self.tries.last().map_or(1, |last| last.number + 1);
         if self.tries.len() == TRIES_KEPT {
             self.tries.remove(0);
         }
-        let reason = "restarted".to_owned();
+        let reason = CUT_OFF.to_owned();
         self.tries.push(Try { number, at, took: Duration::ZERO, ended: Ended::Unknown, reason });
     }
 
-    /// Writes down how the attempt that is under way ended.
-    fn end_try(&mut self, ended: Ended, took: Duration, reason: &str) {
-        if let Some(last) = self.tries.last_mut() {
-            last.ended = ended;
-            last.took = took;
-            reason.clone_into(&mut last.reason);
+    /// Writes down how an attempt ended; one that only looked has not been added before.
+    fn end_try(&mut self, ran: Ran, ended: Ended, reason: &str) {
+        if self.tries.last().is_none_or(|last| last.at != ran.at || last.reason != CUT_OFF) {
+            self.add_try(ran.at);
         }
+        let last = self.tries.last_mut().expect("added above");
+        last.ended = ended;
+        last.took = ran.took;
+        reason.clone_into(&mut last.reason);
     }
 
     /// The entry after `change`; the same rule serves the running daemon and the recovery.
     pub(super) fn apply(&mut self, change: &Change) {
         match change {
-            Change::Begun { attempt, at } => {
-                self.attempts = *attempt;
-                self.unknown_since = self.unknown_since.or(Some(*at));
-                self.begin_try(*attempt, *at);
+            Change::Begun { at } => {
+                self.attempts += 1;
+                let since = self.doubt.map_or(*at, |doubt| doubt.since);
+                self.doubt = Some(Doubt { since, looks: 0 });
+                self.add_try(*at);
             }
             Change::Progressed { step, ticket } => {
                 self.step = *step;
                 self.ticket = Some(*ticket);
-                self.unknown_since = None;
+                self.doubt = None;
             }
-            Change::Deferred { attempts, due, unknown_since, took, reason } => {
-                let ended = if unknown_since.is_some() { Ended::Unknown } else { Ended::Deferred };
-                self.end_try(ended, *took, reason);
+            Change::Deferred { attempts, due, doubt, ran, reason } => {
+                let ended = if doubt.is_some() { Ended::Unknown } else { Ended::Deferred };
+                self.end_try(*ran, ended, reason);
                 self.state = State::Deferred;
                 self.attempts = *attempts;
                 self.due = *due;
-                self.unknown_since = *unknown_since;
+                self.doubt = *doubt;
                 self.reason.clone_from(reason);
             }
-            Change::Buried { took, reason } => {
-                self.end_try(Ended::Rejected, *took, reason);
+            Change::Buried { ran, reason } => {
+                if let Some(ran) = ran {
+                    self.end_try(*ran, Ended::Rejected, reason);
+                }
                 self.state = State::Dead;
                 self.reason.clone_from(reason);
             }
@@ -447,9 +496,9 @@ impl Entry {
                 self.attempts = 0;
                 self.reason.clear();
             }
-            Change::Delivered { ticket, took, .. } => {
+            Change::Delivered { ticket, ran, .. } => {
                 self.ticket = ticket.or(self.ticket);
-                self.end_try(Ended::Delivered, *took, "");
+                self.end_try(*ran, Ended::Delivered, "");
             }
             Change::Dropped { .. } => {}
         }
@@ -460,7 +509,8 @@ impl Entry {
         encoder.u64(self.place.segment).u64(self.place.offset).u32(self.place.length);
         encoder.u8(self.state.byte()).hash(&self.conversation).text(&self.source);
         encoder.u64(self.received_at.0).u64(self.due.0).u32(self.attempts).u32(self.step);
-        encoder.option_u64(self.ticket).option_u64(self.unknown_since.map(|at| at.0)).text(&self.reason);
+        encoder.option_u64(self.ticket).text(&self.reason);
+        encode_doubt(self.doubt, &mut encoder);
         encode_tries(&self.tries, &mut encoder);
         encoder.finish()
     }
@@ -478,8 +528,8 @@ impl Entry {
             attempts: decoder.u32()?,
             step: decoder.u32()?,
             ticket: decoder.option_u64()?,
-            unknown_since: decoder.option_u64()?.map(Timestamp),
             reason: decoder.text()?,
+            doubt: decode_doubt(&mut decoder)?,
             tries: decode_tries(&mut decoder)?,
         };
         decoder.end()?;
@@ -519,23 +569,15 @@ mod tests {
     #[test]
     fn changes_survive_encoding() {
         let at = Timestamp(5);
+        let ran = Ran { at, took: Duration::from_millis(410) };
+        let doubt = Some(Doubt { since: at, looks: 1 });
         let changes = [
-            Change::Begun { attempt: 2, at },
+            Change::Begun { at },
             Change::Progressed { step: 1, ticket: 8812 },
-            Change::Deferred {
-                attempts: 3,
-                due: at,
-                unknown_since: Some(at),
-                took: Duration::from_millis(410),
-                reason: "503".into(),
-            },
-            Change::Delivered {
-                ticket: Some(8812),
-                conversation: [1; 16],
-                at,
-                took: Duration::from_millis(9),
-            },
-            Change::Buried { took: Duration::ZERO, reason: "gave up".into() },
+            Change::Deferred { attempts: 3, due: at, doubt, ran, reason: "503".into() },
+            Change::Delivered { ticket: Some(8812), conversation: [1; 16], ran },
+            Change::Buried { ran: Some(ran), reason: "gave up".into() },
+            Change::Buried { ran: None, reason: "not JSON".into() },
             Change::Retried,
             Change::Held { reason: "source.x is not configured".into() },
             Change::Dropped { at },
@@ -548,9 +590,9 @@ mod tests {
     #[test]
     fn an_attempt_without_an_outcome_is_unknown_from_its_first_beginning() {
         let mut entry = Entry::of(&envelope(), Place { segment: 1, offset: 64, length: 9 });
-        entry.apply(&Change::Begun { attempt: 1, at: Timestamp(10) });
-        entry.apply(&Change::Begun { attempt: 2, at: Timestamp(20) });
-        assert_eq!((entry.attempts, entry.unknown_since), (2, Some(Timestamp(10))));
+        entry.apply(&Change::Begun { at: Timestamp(10) });
+        entry.apply(&Change::Begun { at: Timestamp(20) });
+        assert_eq!((entry.attempts, entry.doubt), (2, Some(Doubt { since: Timestamp(10), looks: 0 })));
         assert_eq!(entry.tries.iter().map(|one| one.ended).collect::<Vec<_>>(), [Ended::Unknown; 2]);
         assert_eq!(Entry::decode(&entry.encode()), Ok(entry));
     }

@@ -4,7 +4,7 @@ use super::group::{CommitFailed, Group, Waiter};
 use super::journal::Written;
 use super::queue::{QueueError, Settled};
 use super::record::Record;
-use super::{Change, Core, Entry, Envelope, Flight, Hash, Id, Share, Shared, Spool, State};
+use super::{Change, Core, Doubt, Entry, Envelope, Flight, Hash, Id, Share, Shared, Spool, State};
 use crate::clock::Timestamp;
 use std::sync::MutexGuard;
 use std::time::Duration;
@@ -21,7 +21,9 @@ pub struct Lease {
     /// The ticket of its conversation, if one is known.
     pub ticket: Option<u64>,
     /// Set when an earlier attempt's fate is unknown: look before sending.
-    pub unknown_since: Option<Timestamp>,
+    pub doubt: Option<Doubt>,
+    /// The last error, if there was one.
+    pub reason: String,
 }
 
 /// The answer to "what is due?".
@@ -89,14 +91,13 @@ impl Spool {
         self.shared.work_wake.notify_all();
     }
 
-    /// Makes it durable that an attempt starts. Nothing may be sent before this returns.
-    pub fn begin(&self, id: Id) -> Result<(), CommitFailed> {
+    /// Makes it durable that an attempt, begun `at`, is about to send. Nothing may be sent before this returns.
+    pub fn begin(&self, id: Id, at: Timestamp) -> Result<(), CommitFailed> {
         let (tell, told) = std::sync::mpsc::sync_channel(1);
         {
             let mut core = self.shared.core();
-            let at = self.shared.now();
             let flight = core.flights.get_mut(&id).expect("only a leased envelope is begun");
-            let change = Change::Begun { attempt: flight.entry.attempts + 1, at };
+            let change = Change::Begun { at };
             flight.entry.apply(&change);
             core.append_change(self.shared.files.identity(), Record::Change(id, change));
             core.group.waiters.push(Box::new(move |result| drop(tell.send(result))));
@@ -289,7 +290,7 @@ impl Shared {
                 let reason = format!("spool: record damaged in segment {} ({error})", entry.place.segment);
                 log::error!("envelope dead id={id} reason={reason:?}");
                 let flight = self.flight(entry.clone());
-                self.changed(core, (id, &entry), flight, Change::Buried { took: Duration::ZERO, reason })?;
+                self.changed(core, (id, &entry), flight, Change::Buried { ran: None, reason })?;
                 return Ok(None);
             }
         };
@@ -298,7 +299,8 @@ impl Shared {
             attempts: entry.attempts,
             step: entry.step,
             ticket: entry.ticket.or(known),
-            unknown_since: entry.unknown_since,
+            doubt: entry.doubt,
+            reason: entry.reason.clone(),
             envelope,
         };
         core.flying_conversations.insert(entry.conversation);
@@ -333,8 +335,8 @@ impl Shared {
             self.queue.remove_entry(id)?;
             self.queue.remove_order(entry.conversation, id)?;
             self.queue.put_settled(id, &settled(&entry, flight, &change, self.now()))?;
-            if let Change::Delivered { ticket: Some(ticket), at, .. } = change {
-                self.queue.set_ticket(entry.conversation, ticket, at)?;
+            if let Change::Delivered { ticket: Some(ticket), ran, .. } = change {
+                self.queue.set_ticket(entry.conversation, ticket, ran.at)?;
             }
             core.leave(standing);
         } else {

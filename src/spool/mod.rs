@@ -42,7 +42,7 @@ mod upkeep;
 #[cfg(test)]
 mod tests;
 
-pub use envelope::{Change, Ended, Entry, Envelope, Hash, Id, Place, State, Try, hash_of};
+pub use envelope::{Change, Doubt, Ended, Entry, Envelope, Hash, Id, Place, Ran, State, Try, hash_of};
 pub use group::CommitFailed;
 pub use life::{Lease, Leased, Touched};
 pub use queue::{PAGE, QueueError, Settled};

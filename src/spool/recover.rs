@@ -220,8 +220,8 @@ impl Replay<'_> {
             }
             Record::Standing(id, entry) => drop(self.changed.insert(id, entry)),
             Record::Change(id, change) => {
-                if let Change::Delivered { ticket: Some(ticket), conversation, at, .. } = &change {
-                    self.tickets.insert(*conversation, (*ticket, *at));
+                if let Change::Delivered { ticket: Some(ticket), conversation, ran } = &change {
+                    self.tickets.insert(*conversation, (*ticket, ran.at));
                 }
                 if change.settles() {
                     self.gone.insert(id);
@@ -305,7 +305,7 @@ fn blank() -> Entry {
         attempts: 0,
         step: 0,
         ticket: None,
-        unknown_since: None,
+        doubt: None,
         reason: String::new(),
         tries: Vec::new(),
     }

@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt;
 use tempfile::TempDir;
 
 const START: Timestamp = Timestamp(1_763_712_000_000);
+const RAN: Ran = Ran { at: START, took: Duration::from_millis(7) };
 
 struct Rig {
     directory: TempDir,
@@ -99,7 +100,7 @@ impl Rig {
 
     fn deliver(&self, ticket: u64) -> Id {
         let lease = self.lease_soon();
-        self.spool().begin(lease.envelope.id).expect("the journal is writable");
+        self.spool().begin(lease.envelope.id, START).expect("the journal is writable");
         self.settle(&lease, delivered(&lease, Some(ticket)));
         lease.envelope.id
     }
@@ -121,21 +122,21 @@ impl Rig {
 
 fn delivered(lease: &Lease, ticket: Option<u64>) -> Change {
     let conversation = lease.envelope.conversation_hash();
-    Change::Delivered { ticket, conversation, at: START, took: Duration::from_millis(7) }
+    Change::Delivered { ticket, conversation, ran: RAN }
 }
 
 fn deferred(rig: &Rig, lease: &Lease, wait: Duration) -> Change {
     Change::Deferred {
         attempts: lease.attempts + 1,
         due: rig.clock.now().plus(wait),
-        unknown_since: None,
-        took: Duration::ZERO,
+        doubt: None,
+        ran: RAN,
         reason: "503".into(),
     }
 }
 
 fn buried() -> Change {
-    Change::Buried { took: Duration::ZERO, reason: "mapping: subject rendered empty".into() }
+    Change::Buried { ran: Some(RAN), reason: "mapping: subject rendered empty".into() }
 }
 
 #[test]
@@ -209,7 +210,7 @@ fn deferred_heads_wait_and_hold_back_their_conversation_only() {
     rig.put("a", "2");
     rig.put("b", "3");
     let head = rig.lease_soon();
-    rig.spool().begin(head.envelope.id).unwrap();
+    rig.spool().begin(head.envelope.id, START).unwrap();
     rig.settle(&head, deferred(&rig, &head, Duration::from_secs(60)));
     rig.reopen();
     assert_eq!(rig.deliver(7), 3);
@@ -218,7 +219,7 @@ fn deferred_heads_wait_and_hold_back_their_conversation_only() {
     assert!(matches!(rig.spool().lease_due(), Ok(Leased::NotBefore(at)) if at == due));
     rig.clock.advance(Duration::from_secs(60));
     let again = rig.lease_soon();
-    assert_eq!((again.envelope.id, again.attempts, again.unknown_since), (1, 1, None));
+    assert_eq!((again.envelope.id, again.attempts, again.doubt), (1, 1, None));
 }
 
 #[test]
@@ -226,10 +227,13 @@ fn an_attempt_cut_off_by_a_restart_is_unknown() {
     let mut rig = Rig::new();
     rig.put("a", "1");
     let lease = rig.lease_soon();
-    rig.spool().begin(lease.envelope.id).unwrap();
+    rig.spool().begin(lease.envelope.id, START).unwrap();
     rig.reopen();
     let again = rig.lease_soon();
-    assert_eq!((again.envelope.id, again.attempts, again.unknown_since), (1, 1, Some(START)));
+    assert_eq!(
+        (again.envelope.id, again.attempts, again.doubt),
+        (1, 1, Some(Doubt { since: START, looks: 0 }))
+    );
 }
 
 #[test]
@@ -239,7 +243,7 @@ fn a_lease_without_a_beginning_leaves_no_trace() {
     rig.lease_soon();
     rig.reopen();
     let again = rig.lease_soon();
-    assert_eq!((again.attempts, again.unknown_since), (0, None));
+    assert_eq!((again.attempts, again.doubt), (0, None));
 }
 
 #[test]
@@ -248,7 +252,7 @@ fn progress_survives_and_the_conversation_knows_its_ticket() {
     rig.put("a", "1");
     rig.put("a", "2");
     let lease = rig.lease_soon();
-    rig.spool().begin(1).unwrap();
+    rig.spool().begin(1, START).unwrap();
     rig.spool().progress(1, 1, 8812).unwrap();
     rig.settle(&lease, deferred(&rig, &lease, Duration::ZERO));
     rig.reopen();
@@ -303,7 +307,7 @@ fn dropped_and_dead_letters_stay_what_they_are_when_the_queue_is_lost() {
         rig.put(event, event);
     }
     let dead = rig.lease_soon();
-    rig.spool().begin(dead.envelope.id).unwrap();
+    rig.spool().begin(dead.envelope.id, START).unwrap();
     rig.settle(&dead, buried());
     assert_eq!(rig.spool().touch(2, Change::Dropped { at: START }).unwrap(), Touched::Done);
     assert!(rig.spool().settled(2).unwrap().is_some_and(|settled| settled.dropped));
@@ -394,7 +398,7 @@ fn settled_segments_go_and_a_straggler_does_not_pin_them() {
     big.body = vec![b'x'; 1000];
     rig.spool().put_and_wait(vec![big]).unwrap();
     let stuck = rig.lease_soon();
-    rig.spool().begin(stuck.envelope.id).unwrap();
+    rig.spool().begin(stuck.envelope.id, START).unwrap();
     rig.settle(&stuck, deferred(&rig, &stuck, Duration::from_secs(86_400)));
     for event in 0..80 {
         let mut envelope = rig.envelope("busy", &event.to_string());
@@ -501,8 +505,8 @@ mod model {
         let id = lease.envelope.id;
         assert!(leasable.contains(&id), "leased {id}, due are {leasable:?}");
         let expected = model.waiting.get_mut(&id).expect("leased what waits");
-        assert_eq!((lease.attempts, lease.unknown_since.is_some()), (expected.attempts, expected.unknown));
-        rig.spool().begin(id).unwrap();
+        assert_eq!((lease.attempts, lease.doubt.is_some()), (expected.attempts, expected.unknown));
+        rig.spool().begin(id, START).unwrap();
         match end {
             Action::Deliver => {
                 rig.settle(&lease, delivered(&lease, Some(id)));
@@ -548,7 +552,7 @@ mod model {
                     return;
                 }
                 let lease = rig.lease_soon();
-                rig.spool().begin(lease.envelope.id).unwrap();
+                rig.spool().begin(lease.envelope.id, START).unwrap();
                 let expected = model.waiting.get_mut(&lease.envelope.id).expect("leased what waits");
                 expected.attempts += 1;
                 expected.unknown = true;
