@@ -67,7 +67,10 @@ impl Answer {
             status: response.status().as_u16(),
             retry_after: header(headers, "retry-after").and_then(|text| wait(text, date)),
             date: date.and_then(|date| date.duration_since(UNIX_EPOCH).ok()).map(|d| Timestamp(0).plus(d)),
-            has_next: headers.get_all("link").iter().any(|link| link.to_str().is_ok_and(names_next)),
+            has_next: headers
+                .get_all("link")
+                .iter()
+                .any(|link| names_next(&String::from_utf8_lossy(link.as_bytes()))),
             rate: Rate {
                 total: header(headers, "x-ratelimit-total").and_then(count),
                 remaining: header(headers, "x-ratelimit-remaining").and_then(count),

@@ -197,14 +197,15 @@ fn calls_at_the_same_time_do_not_mix_their_counts() {
                     use super::super::test_server::read_request;
                     use std::io::Write;
                     read_request(&mut stream);
-                    // All calls are under way before the first of them ends.
-                    barrier.wait();
+                    // The refused half ends only after the bytes of the other half were sent.
                     if number % 2 == 0 {
+                        barrier.wait();
                         stream.write_all(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n").unwrap();
                         return;
                     }
                     stream.write_all(b"HTTP/1.1 200 Connected\r\n\r\n").unwrap();
                     read_request(&mut stream);
+                    barrier.wait();
                 });
             }
         });
@@ -335,4 +336,84 @@ fn a_configuration_that_cannot_work_says_why() {
         &|config| config.ca_file = Some(PathBuf::from("/nonexistent/ca.pem")),
         "freshdesk.ca_file /nonexistent/ca.pem: No such file or directory (os error 2)",
     );
+}
+
+#[test]
+fn a_long_transcript_arrives_whole() {
+    let server = Server::play(vec![Act::Answer(http("201 Created", &[], r#"{"id":8812}"#))]);
+    let transcript = TicketFields { description: "<p>hola</p>".repeat(100_000), ..ana() };
+    assert_eq!(server.client().create_ticket(&transcript, MARKER), delivered(8812));
+    let request = server.requests().remove(0);
+    assert!(request.contains(&transcript.description), "{} bytes came", request.len());
+}
+
+/// Over TLS on loopback, with an authority made for these tests.
+mod over_tls {
+    use super::*;
+    use crate::freshdesk::test_server::read_request;
+    use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    use std::io::Write;
+    use std::sync::Arc;
+
+    /// Serves one connection; `answer` of `None` means to hang up after the request.
+    fn serve(answer: Option<Vec<u8>>) -> String {
+        let certificate = CertificateDer::from_pem_slice(include_bytes!("test_tls/server.pem")).unwrap();
+        let key = PrivateKeyDer::from_pem_slice(include_bytes!("test_tls/server.key")).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key)
+            .unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            let connection = rustls::ServerConnection::new(Arc::new(tls)).unwrap();
+            let mut stream = rustls::StreamOwned::new(connection, stream);
+            let request = read_request(&mut stream);
+            if let Some(answer) = answer.filter(|_| !request.is_empty()) {
+                stream.write_all(&answer).unwrap();
+            }
+        });
+        format!("https://{address}")
+    }
+
+    fn client(url: String, trusted: &[u8]) -> Client {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ca.pem");
+        std::fs::write(&path, trusted).unwrap();
+        Client::new(ClientConfig { ca_file: Some(path), ..config(url) }).unwrap()
+    }
+
+    const OURS: &[u8] = include_bytes!("test_tls/ca.pem");
+
+    #[test]
+    fn an_authority_of_the_admin_is_trusted_and_bytes_count() {
+        let created = http("201 Created", &[], r#"{"id":8812}"#);
+        assert_eq!(create(&client(serve(Some(created)), OURS)), delivered(8812));
+        let lost = unknown("connection lost after the request was sent");
+        assert_eq!(create(&client(serve(None), OURS)), lost);
+    }
+
+    #[test]
+    fn nothing_leaves_when_the_handshake_fails() {
+        let other = include_bytes!("test_tls/server.pem");
+        let distrust = unreachable("TLS: certificate of unknown issuer, set freshdesk.ca_file");
+        assert_eq!(create(&client(serve(Some(vec![])), other)), distrust);
+        let plain = |act| {
+            let server = Server::play(vec![act]);
+            let timeout = Duration::from_secs(1);
+            let mut client = client(format!("https://{}", server.address), OURS);
+            client.settings = settings(timeout, None, client.settings.tls_config().clone());
+            client.rest();
+            create(&client)
+        };
+        let stranger = b"220 mail.example.com ESMTP\r\n".to_vec();
+        assert_eq!(plain(Act::Greet(stranger)), unreachable("TLS: the other side does not speak TLS"));
+        assert_eq!(plain(Act::Greet(vec![])), unreachable("timeout while connecting"));
+        assert_eq!(plain(Act::Close), unreachable("connection closed while connecting"));
+    }
 }

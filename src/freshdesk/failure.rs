@@ -53,7 +53,13 @@ fn io_error(error: &io::Error) -> String {
     if error.to_string().starts_with("failed to lookup address information") {
         return "host name not found".to_owned();
     }
-    error.kind().to_string()
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    match error.kind() {
+        BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof => {
+            "connection closed while connecting".to_owned()
+        }
+        kind => kind.to_string(),
+    }
 }
 
 /// ureq says `proxy server responded 407/407`.
@@ -76,7 +82,8 @@ mod tests {
             assert_eq!((failure.sent, failure.reason.as_str()), (bytes > 0, expect));
         };
         let reset = || Error::Io(io::ErrorKind::ConnectionReset.into());
-        check(reset(), 0, "connection reset");
+        check(reset(), 0, "connection closed while connecting");
+        check(Error::Io(io::ErrorKind::NetworkUnreachable.into()), 0, "network unreachable");
         check(reset(), 1, "connection lost after the request was sent");
         check(Error::Timeout(Timeout::Global), 0, "timeout while connecting");
         check(Error::Timeout(Timeout::Global), 9, "timeout after the request was sent");

@@ -13,6 +13,8 @@ pub(super) enum Act {
     Answer(Vec<u8>),
     /// The same, and leaves the connection open for the next act.
     Keep(Vec<u8>),
+    /// Sends these bytes at once, reads what comes until the client gives up.
+    Greet(Vec<u8>),
     /// Closes without reading.
     Close,
     /// Resets without reading.
@@ -106,6 +108,10 @@ fn perform(act: Act, stream: &mut TcpStream, requests: &mpsc::Sender<String>) {
     };
     match act {
         Act::Close => {}
+        Act::Greet(bytes) => {
+            stream.write_all(&bytes).unwrap();
+            wait_for_end(stream);
+        }
         Act::Reset => reset(stream),
         Act::ReadAndReset => {
             read(stream);
