@@ -17,7 +17,8 @@ pub(super) enum Act {
     Greet(Vec<u8>),
     /// Closes without reading.
     Close,
-    /// Resets without reading.
+    /// Resets without reading, once bytes of the request have arrived. (A reset that comes earlier may
+    /// or may not fail the client's `connect`, and both would be right.)
     Reset,
     /// Reads the request, then resets.
     ReadAndReset,
@@ -112,7 +113,10 @@ fn perform(act: Act, stream: &mut TcpStream, requests: &mpsc::Sender<String>) {
             stream.write_all(&bytes).unwrap();
             wait_for_end(stream);
         }
-        Act::Reset => reset(stream),
+        Act::Reset => {
+            stream.peek(&mut [0]).unwrap();
+            reset(stream);
+        }
         Act::ReadAndReset => {
             read(stream);
             reset(stream);
