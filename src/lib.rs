@@ -1,4 +1,5 @@
 //! deskspool.
+pub mod backoff;
 pub mod clock;
 pub mod freshdesk;
 pub mod source;

@@ -3,8 +3,21 @@
 //! **Invariant:** only this room and `control` name `ureq`. It never retries and never sleeps; the
 //! caller decides. `Desk` is the seam that simulations replace.
 
+mod address;
+mod answer;
+pub mod client;
+mod failure;
+mod look;
 pub mod outcome;
+mod refusal;
+mod request;
+mod tap;
+#[cfg(test)]
+mod test_server;
+mod tls;
 pub mod write;
+
+pub use client::{ApiKey, Client, ClientConfig, ClientError};
 
 use crate::clock::Timestamp;
 use outcome::{Looked, Outcome, Rate};
@@ -20,8 +33,10 @@ pub trait Desk: Send + Sync {
     fn find_ticket(&self, requester: &Requester, marker: &str, since: Timestamp) -> Looked;
     /// Looks for a note with `marker` in `ticket`.
     fn find_note(&self, ticket: u64, marker: &str) -> Looked;
-    /// Asks who the key belongs to; `Delivered { ticket: 0 }` never occurs: `Ok` is the agent's name.
+    /// Asks who the key belongs to: the agent's name, or why it could not be asked (always `Deferred`).
     fn probe(&self) -> Result<String, Outcome>;
     /// What the last answer said of the account's budget.
     fn rate(&self) -> Rate;
+    /// Lets go of idle connections. For the caller that expects to have nothing to send for a while.
+    fn rest(&self) {}
 }

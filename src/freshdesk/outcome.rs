@@ -21,7 +21,7 @@ pub enum Outcome {
     },
     /// Surely not done and never will be as it stands: dead until an admin mends the mapping.
     Rejected {
-        /// One line for admins: `freshdesk 400: phone is invalid (phone, invalid_value)`.
+        /// One line for admins: `freshdesk 400: phone is invalid (requester.phone, invalid_value)`.
         reason: String,
     },
     /// Bytes left the house and no answer told what became of them: look before sending again.
@@ -36,7 +36,7 @@ pub enum Outcome {
 pub enum Cause {
     /// 429: the account's budget is used up. Not an attempt; everybody waits.
     RateLimited,
-    /// Nothing was sent: refused, DNS, TLS, proxy. One probe waits for all.
+    /// No write was sent (refused, DNS, TLS, proxy), or a question got no answer. One probe waits for all.
     Unreachable,
     /// 401, or 403 for the whole account, or 404 on `POST /tickets`: wrong key or domain. Delivery pauses and probes.
     Denied,

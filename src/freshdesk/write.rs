@@ -21,7 +21,7 @@ pub struct Requester {
 /// `POST /api/v2/tickets`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TicketFields {
-    /// Sent as `email`, `phone`, `unique_external_id` (the first that is set) and `name`.
+    /// Sent as `email`, else `unique_external_id`, else `phone`: exactly one of them, and `name`.
     pub requester: Requester,
     /// Plain text of 1 to 255 characters.
     pub subject: String,
