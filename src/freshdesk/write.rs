@@ -69,11 +69,6 @@ pub struct NoteFields {
 pub enum Write {
     /// Opens the conversation's ticket.
     CreateTicket(Box<TicketFields>),
-    /// Adds to the conversation's ticket.
-    AddNote {
-        /// The ticket that gets the note.
-        ticket: u64,
-        /// What it says.
-        note: NoteFields,
-    },
+    /// Adds to the conversation's ticket, which an earlier step may have opened.
+    AddNote(NoteFields),
 }

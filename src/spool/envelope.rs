@@ -136,6 +136,8 @@ pub enum Change {
         step: u32,
         /// The ticket they went to.
         ticket: u64,
+        /// This plan opened it: planned again, the conversation has none yet.
+        opened: bool,
     },
     /// Not before `due`.
     Deferred {
@@ -241,7 +243,9 @@ impl Change {
         encoder.u64(id);
         match self {
             Change::Begun { at } | Change::Dropped { at } => drop(encoder.u64(at.0)),
-            Change::Progressed { step, ticket } => drop(encoder.u32(*step).u64(*ticket)),
+            Change::Progressed { step, ticket, opened } => {
+                drop(encoder.u32(*step).u64(*ticket).u8(u8::from(*opened)));
+            }
             Change::Deferred { attempts, due, doubt, ran, reason } => {
                 encoder.u32(*attempts).u64(due.0).text(reason);
                 encode_doubt(*doubt, &mut encoder);
@@ -268,7 +272,11 @@ impl Change {
         let id = decoder.u64()?;
         let change = match kind {
             2 => Change::Begun { at: Timestamp(decoder.u64()?) },
-            3 => Change::Progressed { step: decoder.u32()?, ticket: decoder.u64()? },
+            3 => Change::Progressed {
+                step: decoder.u32()?,
+                ticket: decoder.u64()?,
+                opened: decoder.u8()? == 1,
+            },
             4 => {
                 let (attempts, due, reason) = (decoder.u32()?, Timestamp(decoder.u64()?), decoder.text()?);
                 let (doubt, ran) = (decode_doubt(&mut decoder)?, Ran::decode(&mut decoder)?);
@@ -326,6 +334,8 @@ pub struct Entry {
     pub step: u32,
     /// The ticket those writes went to.
     pub ticket: Option<u64>,
+    /// Those writes opened the ticket.
+    pub opened: bool,
     /// Set when it is unknown whether a write was done: look before sending.
     pub doubt: Option<Doubt>,
     /// The last error, or why it is dead or held.
@@ -429,6 +439,7 @@ impl Entry {
             attempts: 0,
             step: 0,
             ticket: None,
+            opened: false,
             doubt: None,
             reason: dead.unwrap_or_default(),
             tries: Vec::new(),
@@ -465,9 +476,10 @@ impl Entry {
                 self.doubt = Some(Doubt { since, looks: 0 });
                 self.add_try(*at);
             }
-            Change::Progressed { step, ticket } => {
+            Change::Progressed { step, ticket, opened } => {
                 self.step = *step;
                 self.ticket = Some(*ticket);
+                self.opened = *opened;
                 self.doubt = None;
             }
             Change::Deferred { attempts, due, doubt, ran, reason } => {
@@ -509,7 +521,7 @@ impl Entry {
         encoder.u64(self.place.segment).u64(self.place.offset).u32(self.place.length);
         encoder.u8(self.state.byte()).hash(&self.conversation).text(&self.source);
         encoder.u64(self.received_at.0).u64(self.due.0).u32(self.attempts).u32(self.step);
-        encoder.option_u64(self.ticket).text(&self.reason);
+        encoder.option_u64(self.ticket).u8(u8::from(self.opened)).text(&self.reason);
         encode_doubt(self.doubt, &mut encoder);
         encode_tries(&self.tries, &mut encoder);
         encoder.finish()
@@ -528,6 +540,7 @@ impl Entry {
             attempts: decoder.u32()?,
             step: decoder.u32()?,
             ticket: decoder.option_u64()?,
+            opened: decoder.u8()? == 1,
             reason: decoder.text()?,
             doubt: decode_doubt(&mut decoder)?,
             tries: decode_tries(&mut decoder)?,
@@ -573,7 +586,7 @@ mod tests {
         let doubt = Some(Doubt { since: at, looks: 1 });
         let changes = [
             Change::Begun { at },
-            Change::Progressed { step: 1, ticket: 8812 },
+            Change::Progressed { step: 1, ticket: 8812, opened: true },
             Change::Deferred { attempts: 3, due: at, doubt, ran, reason: "503".into() },
             Change::Delivered { ticket: Some(8812), conversation: [1; 16], ran },
             Change::Buried { ran: Some(ran), reason: "gave up".into() },

@@ -20,6 +20,8 @@ pub struct Lease {
     pub step: u32,
     /// The ticket of its conversation, if one is known.
     pub ticket: Option<u64>,
+    /// Earlier writes of its own plan opened that ticket.
+    pub opened: bool,
     /// Set when an earlier attempt's fate is unknown: look before sending.
     pub doubt: Option<Doubt>,
     /// The last error, if there was one.
@@ -106,12 +108,20 @@ impl Spool {
         told.recv().unwrap_or_else(|_| Err(CommitFailed(std::io::Error::other("stopping").into())))
     }
 
+    /// Ends a lease without an attempt, as if it had not been given.
+    pub fn give_back(&self, id: Id) {
+        let mut core = self.shared.core();
+        if let Some(flight) = core.flights.remove(&id) {
+            core.flying_conversations.remove(&flight.entry.conversation);
+        }
+    }
+
     /// Records that `step` writes of the plan are done and where they went. The lease goes on.
-    pub fn progress(&self, id: Id, step: u32, ticket: u64) -> Answer<()> {
+    pub fn progress(&self, id: Id, step: u32, ticket: u64, opened: bool) -> Answer<()> {
         let mut core = self.shared.core();
         let now = self.shared.now();
         let flight = core.flights.get_mut(&id).expect("only a leased envelope progresses");
-        let change = Change::Progressed { step, ticket };
+        let change = Change::Progressed { step, ticket, opened };
         flight.entry.apply(&change);
         let entry = flight.entry.clone();
         self.shared.queue.put_entry(id, &entry)?;
@@ -299,6 +309,7 @@ impl Shared {
             attempts: entry.attempts,
             step: entry.step,
             ticket: entry.ticket.or(known),
+            opened: entry.opened,
             doubt: entry.doubt,
             reason: entry.reason.clone(),
             envelope,

@@ -305,6 +305,7 @@ fn blank() -> Entry {
         attempts: 0,
         step: 0,
         ticket: None,
+        opened: false,
         doubt: None,
         reason: String::new(),
         tries: Vec::new(),

@@ -1,0 +1,351 @@
+//! One attempt at one envelope: look if in doubt, write what its plan says, settle what it came to.
+
+use super::{Delivery, Dispatch, Orders, Planned, age, marker};
+use crate::clock::Timestamp;
+use crate::freshdesk::outcome::{Cause, Looked, Outcome};
+use crate::freshdesk::write::{Requester, Write};
+use crate::spool::{Change, Doubt, Id, Lease, QueueError, Ran};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+/// Attempts before age alone makes us give up: after a long outage everything gets its chances.
+const ATTEMPTS_MIN: u32 = 5;
+/// Looks in vain before a write is repeated.
+const LOOKS_MIN: u32 = 2;
+/// Panics of the same envelope before it is buried.
+const PANICS_MAX: u32 = 3;
+const PANICKED: &str = "bug: panicked";
+/// How long an envelope waits when its own source's Freshdesk trouble is the account's: the account's
+/// pause or probe decides, not this.
+const BEHIND_THE_ACCOUNT: Duration = Duration::from_secs(1);
+
+/// An attempt that is under way.
+struct Attempt<'a> {
+    dispatch: &'a Dispatch,
+    orders: &'a Orders,
+    lease: &'a Lease,
+    at: Timestamp,
+    started: Duration,
+    /// The ticket the next write goes to.
+    ticket: Option<u64>,
+    /// Whether this plan opened it.
+    opened: bool,
+    /// Whether the attempt's beginning is in the journal.
+    begun: bool,
+}
+
+/// How one write ended, when the attempt does not go on after it.
+struct Stop(Change);
+
+type Go<T> = Result<T, Stop>;
+
+impl Dispatch {
+    /// What is to be written; `None` when the envelope was settled without Freshdesk.
+    pub(super) fn plan_safely(
+        &self,
+        orders: &Orders,
+        lease: &Lease,
+    ) -> Result<Option<Vec<Write>>, QueueError> {
+        let at = self.clock.now();
+        let ran = Ran { at, took: Duration::ZERO };
+        // The same plan as the first time, or its steps would not be the ones that are done.
+        let ticket = lease.ticket.filter(|_| !lease.opened);
+        let planned = catch_unwind(AssertUnwindSafe(|| (orders.plan)(&lease.envelope, ticket)));
+        let change = match planned {
+            Ok(Planned::Writes(writes)) if writes.len() > lease.step as usize => return Ok(Some(writes)),
+            Ok(Planned::Writes(_)) => self.delivered_change(lease, lease.ticket, ran),
+            Ok(Planned::Unmappable(reason)) => Change::Buried { ran: Some(ran), reason },
+            Ok(Planned::NoSource) => {
+                let reason = format!("source.{} is not configured", lease.envelope.source);
+                Change::Held { reason }
+            }
+            Err(_) => self.panicked(orders, lease, ran),
+        };
+        self.record(lease, change).map(|()| None)
+    }
+
+    /// Attempts and settles; a panic is settled too.
+    pub(super) fn attempt_safely(
+        &self,
+        orders: &Orders,
+        lease: &Lease,
+        writes: &[Write],
+    ) -> Result<(), QueueError> {
+        let (at, started) = (self.clock.now(), self.clock.monotonic());
+        let mut attempt = Attempt {
+            dispatch: self,
+            orders,
+            lease,
+            at,
+            started,
+            ticket: lease.ticket,
+            opened: lease.opened,
+            begun: false,
+        };
+        let ran = catch_unwind(AssertUnwindSafe(|| attempt.run(writes)));
+        let change = match ran {
+            Ok(change) => change,
+            Err(_) => {
+                let took = self.clock.monotonic().saturating_sub(started);
+                self.panicked(orders, lease, Ran { at, took })
+            }
+        };
+        self.record(lease, change)
+    }
+
+    fn panicked(&self, orders: &Orders, lease: &Lease, ran: Ran) -> Change {
+        let attempts = lease.attempts + 1;
+        if attempts >= PANICS_MAX && lease.reason == PANICKED {
+            let reason = format!("{PANICKED} {attempts} times (see journal, id {})", lease.envelope.id);
+            return Change::Buried { ran: Some(ran), reason };
+        }
+        let due = self.clock.now().plus(orders.backoff.delay(attempts, self.throw()).max(orders.guard));
+        let doubt = lease.doubt.or(Some(Doubt { since: ran.at, looks: 0 }));
+        Change::Deferred { attempts, due, doubt, ran, reason: PANICKED.to_owned() }
+    }
+
+    fn delivered_change(&self, lease: &Lease, ticket: Option<u64>, ran: Ran) -> Change {
+        Change::Delivered { ticket, conversation: lease.envelope.conversation_hash(), ran }
+    }
+
+    /// Logs and settles.
+    fn record(&self, lease: &Lease, change: Change) -> Result<(), QueueError> {
+        let envelope = &lease.envelope;
+        let now = self.clock.now();
+        log_change(envelope.id, &envelope.source, &change, age(envelope, now));
+        let delivery = match &change {
+            Change::Delivered { ticket, .. } => Some(Delivery { ticket: *ticket, age: age(envelope, now) }),
+            _ => None,
+        };
+        self.spool.settle(envelope.id, change)?;
+        if let Some(delivery) = delivery {
+            (self.delivered)(envelope, &delivery);
+        }
+        Ok(())
+    }
+}
+
+impl Attempt<'_> {
+    fn run(&mut self, writes: &[Write]) -> Change {
+        let done = self.lease.step as usize;
+        for (index, write) in writes.iter().enumerate().skip(done) {
+            let step = u32::try_from(index).expect("plans are short");
+            let in_doubt = self.lease.doubt.filter(|_| index == done);
+            if let Err(Stop(change)) = self.write(write, step, in_doubt) {
+                return change;
+            }
+            if index + 1 < writes.len()
+                && let Some(change) = self.progressed(step + 1)
+            {
+                return change;
+            }
+        }
+        self.dispatch.delivered_change(self.lease, self.ticket, self.ran())
+    }
+
+    /// One write, looked for first when it may have been done before.
+    fn write(&mut self, write: &Write, step: u32, doubt: Option<Doubt>) -> Go<()> {
+        let marker = marker(&self.dispatch.spool.identity(), self.lease.envelope.id, step);
+        if let Some(doubt) = doubt
+            && let Some(ticket) = self.look(write, &marker, doubt)?
+        {
+            self.ticket = Some(ticket);
+            self.opened |= matches!(write, Write::CreateTicket(_));
+            return Ok(());
+        }
+        self.begin()?;
+        let outcome = self.send(write, &marker);
+        self.judge(outcome)?;
+        self.opened |= matches!(write, Write::CreateTicket(_));
+        Ok(())
+    }
+
+    fn send(&self, write: &Write, marker: &str) -> Outcome {
+        match (write, self.ticket) {
+            (Write::CreateTicket(fields), _) => self.orders.desk.create_ticket(fields, marker),
+            (Write::AddNote(note), Some(ticket)) => self.orders.desk.add_note(ticket, note, marker),
+            (Write::AddNote(_), None) => no_ticket(),
+        }
+    }
+
+    /// Is what may have been sent already there? `None` when it may be sent (again).
+    fn look(&mut self, write: &Write, marker: &str, doubt: Doubt) -> Go<Option<u64>> {
+        let now = self.dispatch.clock.now();
+        let safe_from = doubt.since.plus(self.orders.guard);
+        // A clock that was set back would make us wait for it to come round again.
+        if now < safe_from && now >= doubt.since {
+            let reason = "cut off while sending, will look before resending".to_owned();
+            return Err(self.deferred(self.lease.attempts, safe_from, Some(doubt), reason));
+        }
+        let looked = match write {
+            Write::CreateTicket(fields) => self.find_ticket(&fields.requester, marker, doubt.since),
+            Write::AddNote(_) => match self.ticket {
+                Some(ticket) => self.orders.desk.find_note(ticket, marker),
+                None => Looked::Absent,
+            },
+        };
+        match looked {
+            Looked::Found { ticket } => {
+                self.dispatch.account().answered();
+                log::info!(
+                    "found what an earlier attempt wrote id={} ticket={ticket}",
+                    self.lease.envelope.id
+                );
+                Ok(Some(ticket))
+            }
+            Looked::Absent if doubt.looks + 1 >= LOOKS_MIN => {
+                self.dispatch.account().answered();
+                Ok(None)
+            }
+            Looked::Absent => {
+                self.dispatch.account().answered();
+                let doubt = Doubt { looks: doubt.looks + 1, ..doubt };
+                let reason = "looked: not there yet, will look once more before resending".to_owned();
+                Err(self.deferred(self.lease.attempts, now.plus(self.orders.guard), Some(doubt), reason))
+            }
+            Looked::Deferred { not_before, cause, reason } => {
+                let outcome = Outcome::Deferred { not_before, cause, reason: format!("looking: {reason}") };
+                Err(self.postponed(outcome, Some(doubt)))
+            }
+            Looked::Undecidable { reason } => {
+                let reason = format!("undecided whether it was written: {reason}");
+                Err(Stop(Change::Buried { ran: Some(self.ran()), reason }))
+            }
+        }
+    }
+
+    fn find_ticket(&self, requester: &Requester, marker: &str, since: Timestamp) -> Looked {
+        self.orders.desk.find_ticket(requester, marker, since)
+    }
+
+    fn begin(&mut self) -> Go<()> {
+        if self.begun {
+            return Ok(());
+        }
+        match self.dispatch.spool.begin(self.lease.envelope.id, self.at) {
+            Ok(()) => {
+                self.begun = true;
+                Ok(())
+            }
+            Err(failed) => {
+                let reason = format!("the journal cannot be written: {}", failed.0);
+                let due = self.dispatch.clock.now().plus(self.orders.backoff.bounds(1).1);
+                Err(self.deferred(self.lease.attempts, due, self.lease.doubt, reason))
+            }
+        }
+    }
+
+    fn judge(&mut self, outcome: Outcome) -> Go<()> {
+        let now = self.dispatch.clock.monotonic();
+        match outcome {
+            Outcome::Delivered { ticket } => {
+                self.ticket = Some(ticket);
+                let rate = self.orders.desk.rate();
+                self.dispatch.account().succeeded(rate, now);
+                Ok(())
+            }
+            Outcome::Rejected { reason } => {
+                self.dispatch.account().answered();
+                Err(Stop(Change::Buried { ran: Some(self.ran()), reason }))
+            }
+            Outcome::Unknown { .. } => Err(self.postponed(outcome, Some(Doubt { since: self.at, looks: 0 }))),
+            Outcome::Deferred { .. } => Err(self.postponed(outcome, None)),
+        }
+    }
+
+    /// The envelope waits; the account learns why.
+    fn postponed(&mut self, outcome: Outcome, doubt: Option<Doubt>) -> Stop {
+        let monotonic = self.dispatch.clock.monotonic();
+        let (cause, reason) = trouble_of(&outcome);
+        let asked = match outcome {
+            Outcome::Deferred { not_before, .. } => not_before,
+            _ => None,
+        };
+        if cause == Cause::RateLimited {
+            let wait = asked.unwrap_or(Duration::from_secs(60));
+            self.dispatch.account().pause(wait, monotonic);
+            return self.deferred(self.lease.attempts, self.after(wait), doubt, reason);
+        }
+        let random = self.dispatch.throw();
+        self.dispatch.account().failed(cause, &reason, monotonic, random);
+        if cause == Cause::Denied {
+            return self.deferred(self.lease.attempts, self.after(BEHIND_THE_ACCOUNT), doubt, reason);
+        }
+        let attempts = self.lease.attempts + 1;
+        let old_enough = age(&self.lease.envelope, self.dispatch.clock.now()) >= self.orders.give_up_after;
+        if old_enough && attempts >= ATTEMPTS_MIN {
+            let days = self.orders.give_up_after.as_secs() / 86_400;
+            let after = if days > 0 {
+                format!("{days}d")
+            } else {
+                format!("{}s", self.orders.give_up_after.as_secs())
+            };
+            let reason = format!("gave up after {after}, last: {reason}");
+            return Stop(Change::Buried { ran: Some(self.ran()), reason });
+        }
+        let wait = self.orders.backoff.delay(attempts, self.dispatch.throw()).max(asked.unwrap_or_default());
+        let wait = if doubt.is_some() { wait.max(self.orders.guard) } else { wait };
+        self.deferred(attempts, self.after(wait), doubt, reason)
+    }
+
+    fn after(&self, wait: Duration) -> Timestamp {
+        self.dispatch.clock.now().plus(wait)
+    }
+
+    fn deferred(&self, attempts: u32, due: Timestamp, doubt: Option<Doubt>, reason: String) -> Stop {
+        Stop(Change::Deferred { attempts, due, doubt, ran: self.ran(), reason })
+    }
+
+    /// One write of several is done.
+    fn progressed(&mut self, step: u32) -> Option<Change> {
+        let ticket = self.ticket?;
+        self.begun = false;
+        let written = self.dispatch.spool.progress(self.lease.envelope.id, step, ticket, self.opened);
+        written.err().map(|error| {
+            let due = self.after(self.orders.backoff.bounds(1).1);
+            let doubt = Some(Doubt { since: self.at, looks: 0 });
+            self.deferred(self.lease.attempts, due, doubt, error.to_string()).0
+        })
+    }
+
+    fn ran(&self) -> Ran {
+        Ran { at: self.at, took: self.dispatch.clock.monotonic().saturating_sub(self.started) }
+    }
+}
+
+fn no_ticket() -> Outcome {
+    Outcome::Rejected { reason: "bug: a note was planned for a conversation without a ticket".to_owned() }
+}
+
+/// Who is in trouble, and the reason in words.
+pub(super) fn trouble_of(outcome: &Outcome) -> (Cause, String) {
+    match outcome {
+        Outcome::Deferred { cause, reason, .. } => (*cause, reason.clone()),
+        Outcome::Rejected { reason } | Outcome::Unknown { reason } => (Cause::Server, reason.clone()),
+        Outcome::Delivered { .. } => (Cause::Server, "an answer to a question that was not asked".to_owned()),
+    }
+}
+
+fn log_change(id: Id, source: &str, change: &Change, age: Duration) {
+    let seconds = |duration: Duration| format!("{:.2}s", duration.as_secs_f64());
+    match change {
+        Change::Delivered { ticket: Some(ticket), ran, .. } => {
+            log::info!(
+                "attempt delivered id={id} source={source} ticket={ticket} took={} age={}",
+                seconds(ran.took),
+                seconds(age)
+            );
+        }
+        Change::Delivered { ticket: None, .. } => log::info!("nothing to write id={id} source={source}"),
+        Change::Deferred { due, ran, reason, doubt, .. } => {
+            let word = if doubt.is_some() { "unknown" } else { "deferred" };
+            let next = seconds(due.since(ran.at.plus(ran.took)));
+            log::warn!(target: "deskspool::notice", "attempt {word} id={id} source={source} reason={reason:?} next={next}");
+        }
+        Change::Buried { reason, .. } => {
+            log::error!("envelope dead id={id} source={source} reason={reason:?}")
+        }
+        Change::Held { reason } => log::warn!("envelope held id={id} source={source} reason={reason:?}"),
+        Change::Begun { .. } | Change::Progressed { .. } | Change::Retried | Change::Dropped { .. } => {}
+    }
+}

@@ -1,0 +1,263 @@
+//! The delivery loop, the fourth room: due head of a conversation → lease → plan → call → settle.
+//!
+//! Every worker thread (`dispatch-N`) runs the same step: ask the account whether a call may be made,
+//! lease what is due, attempt it, settle it. What to wait for is always known: a moment, or new work.
+//!
+//! **Invariants:** one attempt per conversation at a time (the spool sees to it). Nothing is sent before
+//! the attempt's beginning is durable. An attempt whose fate is unknown is never repeated before
+//! Freshdesk was asked twice whether it has it. A panic in mapping or client costs the attempt, not the
+//! worker.
+
+mod account;
+mod attempt;
+#[cfg(test)]
+mod tests;
+
+pub use account::{Account, Permit, Trouble};
+
+use crate::backoff::{Backoff, Dice};
+use crate::clock::{Clock, Timestamp};
+use crate::freshdesk::Desk;
+use crate::freshdesk::outcome::{Cause, Outcome, Rate};
+use crate::freshdesk::write::Write;
+use crate::spool::{Envelope, Id, Leased, QueueError, Spool, hash_of};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// The longest a worker waits without looking at the clock again: a wall clock that jumps forward makes
+/// envelopes due at once. It is also when idle connections to Freshdesk are closed.
+const WAIT_MAX: Duration = Duration::from_secs(15);
+/// Calls a look may take: the list, its second page, the spam list, the contact of a phone number.
+const CALLS_PER_LOOK: usize = 4;
+
+/// What a source makes of an event when it is delivered.
+#[derive(Debug)]
+pub enum Planned {
+    /// These writes, in order; none when the event is to be ignored.
+    Writes(Vec<Write>),
+    /// The mapping failed, with the reason for the dead letter.
+    Unmappable(String),
+    /// The source is not configured (any more).
+    NoSource,
+}
+
+/// Maps an event, given its conversation's ticket.
+pub type Planner = dyn Fn(&Envelope, Option<u64>) -> Planned + Send + Sync;
+
+/// Told of every delivery.
+pub type Delivered = dyn Fn(&Envelope, &Delivery) + Send + Sync;
+
+/// A delivery, for counters.
+#[derive(Clone, Copy, Debug)]
+pub struct Delivery {
+    /// The ticket, unless nothing had to be written.
+    pub ticket: Option<u64>,
+    /// From the request to the ticket.
+    pub age: Duration,
+}
+
+/// Everything a reload can change. An attempt uses the orders it started with.
+pub struct Orders {
+    /// The Freshdesk account.
+    pub desk: Arc<dyn Desk>,
+    /// Maps events.
+    pub plan: Box<Planner>,
+    /// How attempts are spaced.
+    pub backoff: Backoff,
+    /// Age at which a failing envelope is given up.
+    pub give_up_after: Duration,
+    /// Our own ceiling of calls per minute.
+    pub rate_per_minute: u32,
+    /// How long a write whose answer never came may still be done by Freshdesk: longer than the client's timeout.
+    pub guard: Duration,
+}
+
+/// What the workers share.
+pub struct Dispatch {
+    spool: Arc<Spool>,
+    clock: Arc<dyn Clock>,
+    orders: RwLock<Arc<Orders>>,
+    account: Mutex<Account>,
+    dice: Mutex<Dice>,
+    is_stopping: AtomicBool,
+    delivered: Box<Delivered>,
+}
+
+/// What a worker does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Look again at once.
+    Again,
+    /// Nothing to do for this long, unless work comes in.
+    Wait(Duration),
+}
+
+/// How delivery stands, for `status`.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    /// Why nothing is delivered, if nothing is.
+    pub trouble: Option<Trouble>,
+    /// How long a `Retry-After` still runs.
+    pub paused_for: Duration,
+    /// How long ago Freshdesk last did what was asked.
+    pub last_success: Option<Duration>,
+    /// What Freshdesk said of its budget.
+    pub rate: Rate,
+}
+
+impl Dispatch {
+    /// A dispatcher without threads; `run` starts them.
+    pub fn new(
+        spool: Arc<Spool>,
+        clock: Arc<dyn Clock>,
+        orders: Orders,
+        delivered: Box<Delivered>,
+    ) -> Dispatch {
+        let account = Account::new(orders.rate_per_minute, orders.backoff);
+        Dispatch {
+            spool,
+            clock,
+            orders: RwLock::new(Arc::new(orders)),
+            account: Mutex::new(account),
+            dice: Mutex::new(Dice::random()),
+            is_stopping: AtomicBool::new(false),
+            delivered,
+        }
+    }
+
+    /// Starts the worker threads.
+    pub fn run(self: &Arc<Self>, workers: usize) -> std::io::Result<Vec<JoinHandle<()>>> {
+        (1..=workers)
+            .map(|number| {
+                let dispatch = self.clone();
+                let thread = std::thread::Builder::new().name(format!("dispatch-{number}"));
+                thread.spawn(move || dispatch.work())
+            })
+            .collect()
+    }
+
+    /// Lets the workers finish what they attempt and then end.
+    pub fn stop(&self) {
+        self.is_stopping.store(true, Ordering::Release);
+        self.spool.nudge();
+    }
+
+    /// Applies a new configuration to the attempts that start from now on.
+    pub fn set_orders(&self, orders: Orders) {
+        self.account().reconfigure(orders.rate_per_minute, orders.backoff, self.clock.monotonic());
+        *self.orders.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(orders);
+        self.spool.nudge();
+    }
+
+    /// How delivery stands.
+    pub fn standing(&self) -> Standing {
+        let now = self.clock.monotonic();
+        let rate = self.orders().desk.rate();
+        let account = self.account();
+        Standing {
+            trouble: account.trouble().cloned(),
+            paused_for: account.paused_until().saturating_sub(now),
+            last_success: account.last_success().map(|at| now.saturating_sub(at)),
+            rate,
+        }
+    }
+
+    fn orders(&self) -> Arc<Orders> {
+        self.orders.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn account(&self) -> MutexGuard<'_, Account> {
+        self.account.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn throw(&self) -> f64 {
+        self.dice.lock().unwrap_or_else(PoisonError::into_inner).throw()
+    }
+
+    fn work(&self) {
+        let mut seen = 0;
+        while !self.is_stopping.load(Ordering::Acquire) {
+            let step = self.step().unwrap_or_else(|error| {
+                log::error!("delivery stopped for a moment error={:?}", error.to_string());
+                Step::Wait(WAIT_MAX)
+            });
+            if let Step::Wait(duration) = step {
+                let waited = self.spool.wait_for_work(seen, duration.min(WAIT_MAX));
+                if waited == seen && duration >= WAIT_MAX {
+                    self.orders().desk.rest();
+                }
+                seen = waited;
+            }
+        }
+    }
+
+    /// One round of a worker: at most one attempt.
+    pub fn step(&self) -> Result<Step, QueueError> {
+        let now = self.clock.monotonic();
+        // Whether there is something to do is asked before the budget, or idle workers would eat it.
+        let lease = match self.spool.lease_due()? {
+            Leased::One(lease) => lease,
+            Leased::NotBefore(due) => return Ok(Step::Wait(due.since(self.clock.now()))),
+            Leased::Nothing => return Ok(Step::Wait(WAIT_MAX)),
+        };
+        let orders = self.orders();
+        let Some(writes) = self.plan_safely(&orders, &lease)? else { return Ok(Step::Again) };
+        let looking = if lease.doubt.is_some() { CALLS_PER_LOOK } else { 0 };
+        let permit = self.account().ask(writes.len() + looking, now);
+        match permit {
+            Permit::Go => self.attempt_safely(&orders, &lease, &writes).map(|()| Step::Again),
+            Permit::Probe => {
+                self.spool.give_back(lease.envelope.id);
+                self.probe(&orders);
+                Ok(Step::Again)
+            }
+            Permit::NotBefore(later) => {
+                self.spool.give_back(lease.envelope.id);
+                Ok(Step::Wait(later.saturating_sub(now)))
+            }
+        }
+    }
+
+    fn probe(&self, orders: &Orders) {
+        let found = catch_unwind(AssertUnwindSafe(|| orders.desk.probe()));
+        let now = self.clock.monotonic();
+        let random = self.throw();
+        match found {
+            Ok(Ok(_)) => {
+                log::info!("freshdesk answers again");
+                self.account().probe_succeeded();
+            }
+            Ok(Err(outcome)) => {
+                let (cause, reason) = attempt::trouble_of(&outcome);
+                if let Outcome::Deferred { not_before: Some(wait), .. } = outcome {
+                    self.account().pause(wait, now);
+                }
+                self.account().failed(cause, &reason, now, random);
+                log::warn!("freshdesk still fails reason={reason:?}");
+            }
+            Err(_) => self.account().failed(Cause::Server, "bug: probe panicked", now, random),
+        }
+        self.spool.nudge();
+    }
+}
+
+/// The marker of one write of one envelope: `ds-` and 20 characters, unique per spool.
+pub fn marker(identity: &[u8; 16], id: Id, step: u32) -> String {
+    const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+    let hash = hash_of(&[identity, &id.to_be_bytes(), &step.to_be_bytes()]);
+    let mut bits = u128::from_be_bytes(hash);
+    let mut marker = String::from("ds-");
+    for _ in 0..20 {
+        marker.push(char::from(ALPHABET[(bits >> 123) as usize]));
+        bits <<= 5;
+    }
+    marker
+}
+
+/// Where an envelope's age is counted from and what it is now.
+fn age(envelope: &Envelope, now: Timestamp) -> Duration {
+    now.since(envelope.received_at)
+}

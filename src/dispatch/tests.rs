@@ -1,0 +1,484 @@
+//! Delivery against a scripted Freshdesk and a manual clock: days pass in milliseconds.
+
+use super::*;
+use crate::clock::ManualClock;
+use crate::freshdesk::outcome::Looked;
+use crate::freshdesk::write::{NoteFields, Requester, TicketFields};
+use crate::spool::{Limits, State};
+use std::collections::VecDeque;
+use tempfile::TempDir;
+
+const START: Timestamp = Timestamp(1_763_712_000_000);
+const GUARD: Duration = Duration::from_secs(25);
+
+/// What the scripted desk does with the next call.
+#[derive(Clone, Debug)]
+enum Answer {
+    Fine,
+    /// Done, but the answer is lost.
+    DoneUnanswered,
+    /// Not done, and no answer.
+    LostUnanswered,
+    Deferred(Cause, Option<Duration>),
+    Rejected,
+    Panics,
+}
+
+#[derive(Default)]
+struct Books {
+    script: VecDeque<Answer>,
+    always: Option<Answer>,
+    /// Marker, ticket, text.
+    written: Vec<(String, u64, String)>,
+    /// When each call came, monotonic.
+    calls: Vec<(Duration, &'static str)>,
+    next_ticket: u64,
+}
+
+struct ScriptedDesk {
+    clock: Arc<ManualClock>,
+    books: Mutex<Books>,
+}
+
+impl ScriptedDesk {
+    fn books(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self, what: &'static str, ticket: Option<u64>, text: &str, marker: &str) -> Outcome {
+        let mut books = self.books();
+        books.calls.push((self.clock.monotonic(), what));
+        let answer = books.script.pop_front().or_else(|| books.always.clone()).unwrap_or(Answer::Fine);
+        if matches!(answer, Answer::Fine | Answer::DoneUnanswered) {
+            let number = ticket.unwrap_or_else(|| {
+                books.next_ticket += 1;
+                books.next_ticket
+            });
+            books.written.push((marker.to_owned(), number, text.to_owned()));
+        }
+        let unknown = Outcome::Unknown { reason: "timeout after the request was sent".into() };
+        match answer {
+            Answer::Fine => Outcome::Delivered { ticket: books.written.last().expect("just written").1 },
+            Answer::DoneUnanswered | Answer::LostUnanswered => unknown,
+            Answer::Deferred(cause, not_before) => {
+                Outcome::Deferred { not_before, cause, reason: "scripted".into() }
+            }
+            Answer::Rejected => {
+                Outcome::Rejected { reason: "freshdesk 400: type is invalid (type, invalid_value)".into() }
+            }
+            Answer::Panics => {
+                drop(books);
+                panic!("scripted panic")
+            }
+        }
+    }
+
+    fn find(&self, what: &'static str, marker: &str) -> Looked {
+        let mut books = self.books();
+        books.calls.push((self.clock.monotonic(), what));
+        match books.written.iter().find(|(written, ..)| written == marker) {
+            Some((_, ticket, _)) => Looked::Found { ticket: *ticket },
+            None => Looked::Absent,
+        }
+    }
+
+    fn count(&self, what: &str) -> usize {
+        self.books().calls.iter().filter(|(_, call)| *call == what).count()
+    }
+}
+
+impl Desk for ScriptedDesk {
+    fn create_ticket(&self, fields: &TicketFields, marker: &str) -> Outcome {
+        self.write("create", None, &fields.subject, marker)
+    }
+
+    fn add_note(&self, ticket: u64, note: &NoteFields, marker: &str) -> Outcome {
+        self.write("note", Some(ticket), &note.body, marker)
+    }
+
+    fn find_ticket(&self, _: &Requester, marker: &str, _: Timestamp) -> Looked {
+        self.find("find ticket", marker)
+    }
+
+    fn find_note(&self, _: u64, marker: &str) -> Looked {
+        self.find("find note", marker)
+    }
+
+    fn probe(&self) -> Result<String, Outcome> {
+        let mut books = self.books();
+        books.calls.push((self.clock.monotonic(), "probe"));
+        match books.always.clone() {
+            Some(Answer::Deferred(cause, not_before)) => {
+                Err(Outcome::Deferred { not_before, cause, reason: "scripted".into() })
+            }
+            _ => Ok("Integrations".into()),
+        }
+    }
+
+    fn rate(&self) -> Rate {
+        Rate::default()
+    }
+}
+
+struct Rig {
+    directory: TempDir,
+    clock: Arc<ManualClock>,
+    desk: Arc<ScriptedDesk>,
+    spool: Option<Arc<Spool>>,
+    dispatch: Option<Dispatch>,
+    rate_per_minute: u32,
+    delivered: Arc<Mutex<Vec<(Id, Option<u64>)>>>,
+}
+
+/// The body is what is written; `unmappable` and `nothing` are what they say.
+fn plan(envelope: &Envelope, ticket: Option<u64>) -> Planned {
+    let text = String::from_utf8_lossy(&envelope.body).into_owned();
+    match (text.as_str(), ticket) {
+        ("unmappable", _) => Planned::Unmappable("mapping: ticket.subject rendered empty".into()),
+        ("nothing", _) => Planned::Writes(Vec::new()),
+        ("stranger", _) => Planned::NoSource,
+        ("twice", None) => {
+            let note = Write::AddNote(NoteFields { body: text.clone(), ..NoteFields::default() });
+            Planned::Writes(vec![create(text), note])
+        }
+        (_, None) => Planned::Writes(vec![create(text)]),
+        (_, Some(_)) => {
+            Planned::Writes(vec![Write::AddNote(NoteFields { body: text, ..NoteFields::default() })])
+        }
+    }
+}
+
+fn create(subject: String) -> Write {
+    Write::CreateTicket(Box::new(TicketFields { subject, ..TicketFields::default() }))
+}
+
+impl Rig {
+    fn new() -> Rig {
+        let clock = ManualClock::at(START);
+        let desk = Arc::new(ScriptedDesk { clock: clock.clone(), books: Mutex::default() });
+        let directory = tempfile::tempdir().unwrap();
+        let delivered = Arc::default();
+        let mut rig =
+            Rig { directory, clock, desk, spool: None, dispatch: None, rate_per_minute: 1000, delivered };
+        rig.start();
+        rig
+    }
+
+    fn orders(&self) -> Orders {
+        Orders {
+            desk: self.desk.clone(),
+            plan: Box::new(plan),
+            backoff: backoff(),
+            give_up_after: Duration::from_secs(3 * 86_400),
+            rate_per_minute: self.rate_per_minute,
+            guard: GUARD,
+        }
+    }
+
+    fn start(&mut self) {
+        let limits = Limits { disk_free_min: 0, ..Limits::default() };
+        let (spool, _) = Spool::open(self.directory.path(), limits, self.clock.clone()).unwrap();
+        let spool = Arc::new(spool);
+        let delivered = self.delivered.clone();
+        let note = move |envelope: &Envelope, delivery: &Delivery| {
+            delivered.lock().unwrap().push((envelope.id, delivery.ticket));
+        };
+        let dispatch = Dispatch::new(spool.clone(), self.clock.clone(), self.orders(), Box::new(note));
+        self.spool = Some(spool);
+        self.dispatch = Some(dispatch);
+    }
+
+    fn restart(&mut self) {
+        self.dispatch = None;
+        self.spool = None;
+        self.start();
+    }
+
+    fn spool(&self) -> &Spool {
+        self.spool.as_ref().unwrap()
+    }
+
+    fn script(&self, answers: impl IntoIterator<Item = Answer>) {
+        self.desk.books().script.extend(answers);
+    }
+
+    fn always(&self, answer: Option<Answer>) {
+        self.desk.books().always = answer;
+    }
+
+    fn put(&self, conversation: &str, body: &str) -> Id {
+        let count = self.spool().counts().len();
+        let envelope = Envelope {
+            id: 0,
+            received_at: self.clock.now(),
+            source: "test".into(),
+            kind: String::new(),
+            event_id: format!("{conversation}/{body}/{count}"),
+            dedupe: hash_of(&[conversation.as_bytes(), body.as_bytes()]),
+            dedupe_window: Duration::from_secs(600),
+            conversation: conversation.into(),
+            peer: "127.0.0.1".into(),
+            context: Vec::new(),
+            body: body.into(),
+            born_dead: None,
+        };
+        let id = self.spool().put_and_wait(vec![envelope]).unwrap().ids[0];
+        // A put enters the queue a moment after it was answered.
+        self.spool().entry(id).unwrap().expect("it was just put");
+        id
+    }
+
+    /// Steps until nothing is due, letting time pass up to `patience`.
+    fn run_for(&self, patience: Duration) {
+        let end = self.clock.monotonic() + patience;
+        loop {
+            match self.dispatch.as_ref().unwrap().step().unwrap() {
+                Step::Again => {}
+                Step::Wait(wait) => {
+                    let wait = wait.clamp(Duration::from_millis(1), WAIT_MAX);
+                    if self.clock.monotonic() + wait > end {
+                        self.clock.advance(end.saturating_sub(self.clock.monotonic()));
+                        return;
+                    }
+                    self.clock.advance(wait);
+                }
+            }
+        }
+    }
+
+    fn run(&self) {
+        self.run_for(Duration::ZERO);
+    }
+
+    fn written(&self) -> Vec<(u64, String)> {
+        self.desk.books().written.iter().map(|(_, ticket, text)| (*ticket, text.clone())).collect()
+    }
+
+    fn reason(&self, id: Id) -> (State, String) {
+        let (entry, _) = self.spool().entry(id).unwrap().expect("it is not settled");
+        (entry.state, entry.reason)
+    }
+}
+
+fn backoff() -> Backoff {
+    Backoff { first: Duration::from_secs(5), factor: 2.0, max: Duration::from_secs(900), jitter: 1.0 }
+}
+
+fn owned(pairs: &[(u64, &str)]) -> Vec<(u64, String)> {
+    pairs.iter().map(|(ticket, text)| (*ticket, (*text).to_owned())).collect()
+}
+
+#[test]
+fn the_first_event_opens_the_ticket_and_the_next_ones_add_to_it() {
+    let rig = Rig::new();
+    rig.put("a", "hello");
+    rig.put("b", "other");
+    rig.put("a", "where is it?");
+    rig.run();
+    assert_eq!(rig.written(), owned(&[(1, "hello"), (2, "other"), (1, "where is it?")]));
+    assert_eq!(*rig.delivered.lock().unwrap(), [(1, Some(1)), (2, Some(2)), (3, Some(1))]);
+}
+
+#[test]
+fn failed_attempts_come_back_within_the_bounds_of_the_backoff() {
+    let rig = Rig::new();
+    rig.put("a", "hello");
+    let busy = Answer::Deferred(Cause::Server, None);
+    rig.script([busy.clone(), busy]);
+    rig.run_for(Duration::from_secs(120));
+    let at: Vec<Duration> = rig.desk.books().calls.iter().map(|(at, _)| *at).collect();
+    assert_eq!(at.len(), 3);
+    for (attempt, gap) in (1..).zip(at.windows(2).map(|pair| pair[1] - pair[0])) {
+        let (shortest, longest) = backoff().bounds(attempt);
+        // A deadline is kept in whole milliseconds.
+        let slack = Duration::from_millis(2);
+        assert!(gap + slack >= shortest && gap <= longest + slack, "{gap:?} after attempt {attempt}");
+    }
+}
+
+#[test]
+fn a_rejected_write_is_a_dead_letter_and_others_go_on() {
+    let rig = Rig::new();
+    let dead = rig.put("a", "hello");
+    rig.put("b", "other");
+    rig.script([Answer::Rejected]);
+    rig.run();
+    let reason = "freshdesk 400: type is invalid (type, invalid_value)".to_owned();
+    assert_eq!(rig.reason(dead), (State::Dead, reason));
+    assert_eq!(rig.written(), owned(&[(1, "other")]));
+}
+
+#[test]
+fn mapping_failures_and_strangers_never_reach_freshdesk() {
+    let rig = Rig::new();
+    let dead = rig.put("a", "unmappable");
+    let held = rig.put("b", "stranger");
+    rig.put("c", "nothing");
+    rig.run();
+    assert_eq!(rig.reason(dead), (State::Dead, "mapping: ticket.subject rendered empty".into()));
+    assert_eq!(rig.reason(held), (State::Held, "source.test is not configured".into()));
+    assert_eq!(
+        (rig.desk.books().calls.len(), rig.delivered.lock().unwrap().as_slice()),
+        (0, &[(3, None)][..])
+    );
+}
+
+#[test]
+fn while_a_retry_after_runs_nobody_calls_and_no_attempt_is_counted() {
+    let rig = Rig::new();
+    let id = rig.put("a", "hello");
+    rig.put("b", "other");
+    rig.script([Answer::Deferred(Cause::RateLimited, Some(Duration::from_secs(30)))]);
+    rig.run_for(Duration::from_secs(29));
+    assert_eq!(rig.desk.books().calls.len(), 1);
+    assert_eq!(rig.spool().entry(id).unwrap().unwrap().0.attempts, 0);
+    rig.run_for(Duration::from_secs(2));
+    assert_eq!(rig.written().len(), 2);
+}
+
+#[test]
+fn an_outage_costs_probes_not_attempts() {
+    let rig = Rig::new();
+    for conversation in 0..40 {
+        rig.put(&conversation.to_string(), "hello");
+    }
+    rig.always(Some(Answer::Deferred(Cause::Unreachable, None)));
+    rig.run_for(Duration::from_secs(6 * 3600));
+    assert!(rig.desk.count("create") <= 2, "{} creates against a dead line", rig.desk.count("create"));
+    assert!((10..80).contains(&rig.desk.count("probe")), "{} probes in six hours", rig.desk.count("probe"));
+    rig.always(None);
+    rig.run_for(Duration::from_secs(1800));
+    assert_eq!(rig.written().len(), 40);
+}
+
+#[test]
+fn a_wrong_key_pauses_delivery_and_buries_nothing() {
+    let rig = Rig::new();
+    let id = rig.put("a", "hello");
+    rig.always(Some(Answer::Deferred(Cause::Denied, None)));
+    rig.run_for(Duration::from_secs(10 * 86_400));
+    let (entry, _) = rig.spool().entry(id).unwrap().unwrap();
+    assert_eq!((entry.state, entry.attempts), (State::Deferred, 0));
+    rig.always(None);
+    rig.run_for(Duration::from_secs(1800));
+    assert_eq!(rig.written(), owned(&[(1, "hello")]));
+}
+
+#[test]
+fn never_more_calls_in_a_minute_than_configured() {
+    let mut rig = Rig::new();
+    rig.rate_per_minute = 10;
+    rig.restart();
+    for conversation in 0..35 {
+        rig.put(&conversation.to_string(), "hello");
+    }
+    rig.run_for(Duration::from_secs(600));
+    let at: Vec<Duration> = rig.desk.books().calls.iter().map(|(at, _)| *at).collect();
+    assert_eq!(rig.written().len(), 35);
+    for window in at.windows(11) {
+        assert!(window[10] - window[0] >= Duration::from_secs(60), "{window:?}");
+    }
+}
+
+#[test]
+fn an_answer_that_never_came_is_looked_for_and_found() {
+    let rig = Rig::new();
+    rig.put("a", "hello");
+    rig.put("a", "second");
+    rig.script([Answer::DoneUnanswered, Answer::DoneUnanswered]);
+    rig.run_for(Duration::from_secs(600));
+    assert_eq!(rig.written(), owned(&[(1, "hello"), (1, "second")]));
+    assert_eq!((rig.desk.count("find ticket"), rig.desk.count("find note")), (1, 1));
+}
+
+#[test]
+fn what_is_not_there_is_sent_again_only_after_two_looks() {
+    let rig = Rig::new();
+    rig.put("a", "hello");
+    rig.script([Answer::LostUnanswered]);
+    rig.run_for(Duration::from_secs(600));
+    assert_eq!(rig.written(), owned(&[(1, "hello")]));
+    let calls: Vec<&str> = rig.desk.books().calls.iter().map(|(_, what)| *what).collect();
+    assert_eq!(calls, ["create", "find ticket", "find ticket", "create"]);
+    let at: Vec<Duration> = rig.desk.books().calls.iter().map(|(at, _)| *at).collect();
+    assert!(at[1] - at[0] >= GUARD && at[2] - at[1] >= GUARD, "{at:?}");
+}
+
+#[test]
+fn an_attempt_cut_off_by_a_crash_is_looked_for() {
+    for was_done in [true, false] {
+        let mut rig = Rig::new();
+        let id = rig.put("a", "hello");
+        let Leased::One(lease) = rig.spool().lease_due().unwrap() else { panic!("it is due") };
+        rig.spool().begin(id, START).unwrap();
+        if was_done {
+            let marker = marker(&rig.spool().identity(), id, 0);
+            rig.desk
+                .create_ticket(&TicketFields { subject: "hello".into(), ..TicketFields::default() }, &marker);
+        }
+        drop(lease);
+        rig.restart();
+        rig.run_for(Duration::from_secs(600));
+        assert_eq!(rig.written(), owned(&[(1, "hello")]), "was_done = {was_done}");
+    }
+}
+
+#[test]
+fn a_plan_of_two_writes_goes_on_where_it_stopped() {
+    let mut rig = Rig::new();
+    rig.put("a", "twice");
+    rig.script([Answer::Fine, Answer::LostUnanswered]);
+    rig.run();
+    rig.restart();
+    rig.run_for(Duration::from_secs(600));
+    assert_eq!(rig.written(), owned(&[(1, "twice"), (1, "twice")]));
+    assert_eq!(rig.desk.count("create"), 1);
+}
+
+#[test]
+fn a_failing_envelope_is_given_up_when_it_is_old() {
+    let rig = Rig::new();
+    let id = rig.put("a", "hello");
+    rig.always(Some(Answer::LostUnanswered));
+    rig.run_for(Duration::from_secs(4 * 86_400));
+    let (state, reason) = rig.reason(id);
+    assert_eq!(state, State::Dead);
+    assert!(reason.starts_with("gave up after 3d, last: "), "{reason}");
+}
+
+#[test]
+fn after_a_long_outage_everything_gets_its_chance() {
+    let rig = Rig::new();
+    rig.put("a", "hello");
+    rig.always(Some(Answer::Deferred(Cause::Unreachable, None)));
+    rig.run_for(Duration::from_secs(10 * 86_400));
+    rig.always(None);
+    rig.run_for(Duration::from_secs(3600));
+    assert_eq!(rig.written(), owned(&[(1, "hello")]));
+}
+
+#[test]
+fn a_panic_costs_the_envelope_not_the_worker() {
+    let rig = Rig::new();
+    let id = rig.put("a", "hello");
+    rig.put("b", "other");
+    rig.script([Answer::Panics]);
+    rig.run();
+    assert_eq!(rig.reason(id).1, "bug: panicked");
+    assert_eq!(rig.written(), owned(&[(1, "other")]));
+    rig.always(Some(Answer::Panics));
+    rig.run_for(Duration::from_secs(86_400));
+    let (state, reason) = rig.reason(id);
+    assert_eq!(state, State::Dead);
+    assert!(reason.starts_with("bug: panicked 3 times"), "{reason}");
+}
+
+#[test]
+fn markers_differ_by_spool_envelope_and_step() {
+    let all =
+        [marker(&[1; 16], 7, 0), marker(&[1; 16], 7, 1), marker(&[1; 16], 8, 0), marker(&[2; 16], 7, 0)];
+    for (index, one) in all.iter().enumerate() {
+        assert_eq!(one.len(), 23);
+        assert!(!all[index + 1..].contains(one));
+    }
+}
