@@ -94,8 +94,8 @@ impl Check {
         for line in good.chain(rest) {
             let (word, lines) = match line {
                 Line::Good(line) => ("ok", vec![line.clone()]),
-                Line::Found(finding) if finding.severity == Severity::Error => ("error", finding.lines()),
-                Line::Found(finding) => ("warn", finding.lines()),
+                Line::Found(finding) if finding.severity == Severity::Error => ("error", finding.lines(0)),
+                Line::Found(finding) => ("warn", finding.lines(0)),
             };
             for (index, line) in lines.iter().enumerate() {
                 let label = if index == 0 { format!("  {word}") } else { String::new() };
@@ -114,7 +114,8 @@ impl Check {
         }
         if !reading.findings.iter().any(|finding| errors(&finding)) {
             let reports = || reading.sources.iter().map(|(_, report)| report);
-            let presets: std::collections::BTreeSet<_> = reports().filter_map(|report| report.preset.as_ref()).collect();
+            let presets: std::collections::BTreeSet<_> =
+                reports().filter_map(|report| report.preset.as_ref()).collect();
             let templates = reports().map(|report| report.templates).sum();
             self.good(format!(
                 "{}, {}, {}",
@@ -142,7 +143,8 @@ impl Check {
             }
         }
         if let Some((last, others)) = usable.split_last() {
-            let list = if others.is_empty() { last.clone() } else { format!("{} and {last}", others.join(", ")) };
+            let list =
+                if others.is_empty() { last.clone() } else { format!("{} and {last}", others.join(", ")) };
             self.good(format!("{list} free or ours"));
         }
     }
@@ -164,7 +166,10 @@ impl Check {
             (false, true) => self.good(format!("spool {shown} will be made, {free} free")),
             (_, false) if !service => self.good(format!("spool {shown} belongs to the service, {free} free")),
             (true, false) => {
-                self.found(Finding::error("", format!("spool {shown} is not writable")).help(format!("chown deskspool: {shown}")));
+                self.found(
+                    Finding::error("", format!("spool {shown} is not writable"))
+                        .help(format!("chown deskspool: {shown}")),
+                );
             }
             (false, false) => self.found(
                 Finding::error("", format!("spool {shown} does not exist and cannot be made here"))
@@ -213,4 +218,111 @@ fn file_names(config: &Config) -> String {
 
 fn counted(number: usize, word: &str) -> String {
     if number == 1 { format!("1 {word}") } else { format!("{number} {word}s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::load::SourceReport;
+    use std::fs;
+
+    /// The answer for a configuration in a directory of its own, which reads as `/etc/deskspool`; `SPOOL` in
+    /// the text is a directory beside it.
+    fn answer(text: &str, occupant: &dyn Fn(SocketAddr) -> Occupant) -> String {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let (etc, spool) = (directory.path().join("etc"), directory.path().join("spool"));
+        for path in [&etc.join("conf.d"), &spool] {
+            fs::create_dir_all(path).expect("make a directory");
+        }
+        let text = text.replace("SPOOL", &spool.display().to_string());
+        fs::write(etc.join("deskspool.toml"), text).expect("write the file");
+        fs::write(etc.join("conf.d/20-more.toml"), "[delivery]\nworkers = 2\n").expect("write the file");
+        let variable = |name: &str| Some(name.to_owned()).filter(|name| name != "UNSET");
+        let around = Surroundings { credentials_directory: None, service: false, variable };
+        let report = SourceReport {
+            preset: Some("empower@1".to_owned()),
+            draft: true,
+            templates: 31,
+            rules: 1,
+            ..SourceReport::default()
+        };
+        let compile = |_: &str, _: &_, _: &_, _: &[_]| Ok(((), report.clone()));
+        let path = etc.join("deskspool.toml");
+        let inputs = Inputs { path: &path, around: &around, compile: &compile, occupant };
+        let (check, config) = check(&inputs);
+        assert_eq!(config.is_some(), check.count(Severity::Error) == 0);
+        let text = check.render();
+        let text = text.replace(&etc.display().to_string(), "/etc/deskspool");
+        let text = text.replace(&spool.display().to_string(), "/var/lib/deskspool");
+        text.lines().map(|line| format!("{}\n", without_free_space(line))).collect()
+    }
+
+    /// The free space is this machine's.
+    fn without_free_space(line: &str) -> &str {
+        if line.ends_with(" free") { line.rsplit_once(", ").map_or(line, |(before, _)| before) } else { line }
+    }
+
+    fn nobody(address: SocketAddr) -> Occupant {
+        panic!("{address} is not in use")
+    }
+
+    const HEAD: &str = "[freshdesk]\ndomain = \"acme\"\napi_key = { credential = \"key\" }\n\
+        [spool]\ndir = \"SPOOL\"\ndisk_free_min = \"1B\"\n";
+    const LISTEN: &str = "[server]\nlisten = [\"127.0.0.1:0\", \"[::1]:0\"]\n";
+
+    #[test]
+    fn a_good_configuration_reads_as_a_list() {
+        let source = "[source.empower]\nsecret = { env = \"TOKEN\" }\n";
+        let expect = "  ok    /etc/deskspool/deskspool.toml, conf.d/20-more.toml\n  \
+              ok    1 preset, 1 source, 31 templates\n  \
+              ok    secrets: 1 readable, none world-readable; 1 credential for systemd to pass\n  \
+              ok    127.0.0.1:0 free or ours\n  \
+              ok    spool /var/lib/deskspool writable\n  \
+              warn  source.empower: preset empower@1 is a draft, field names unconfirmed\n\
+            valid, 1 warning\n";
+        let listen = LISTEN.replace(", \"[::1]:0\"", "");
+        assert_eq!(answer(&format!("{HEAD}{listen}{source}"), &nobody), expect);
+    }
+
+    #[test]
+    fn what_is_broken_is_told_and_the_rest_is_still_checked() {
+        let source = "[source.empower]\nsecret = { env = \"UNSET\" }\ncolour = 1\n";
+        let text = answer(&format!("{HEAD}[server]\nlisten = \"8085\"\n{source}"), &nobody);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], "  ok    spool /var/lib/deskspool writable");
+        assert_eq!(lines[1], "  error /etc/deskspool/deskspool.toml:8:10");
+        assert_eq!(lines[3], "        8 | listen = \"8085\"");
+        assert!(
+            text.contains("\n  error source.empower.secret: environment variable UNSET is not set\n"),
+            "{text}"
+        );
+        assert!(text.ends_with("\n3 errors\n"), "{text}");
+    }
+
+    #[test]
+    fn an_address_in_use_is_ours_or_an_error() {
+        let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = taken.local_addr().expect("its address");
+        let source = "[source.empower]\nsecret = { env = \"TOKEN\" }\n";
+        let text = format!("{HEAD}[server]\nlisten = \"{address}\"\n{source}");
+        let check = |occupant: Occupant, expect: &str| {
+            let found = answer(&text, &|_| occupant.clone());
+            assert!(found.contains(expect), "{expect} is not in {found}");
+        };
+        check(Occupant::Ours, &format!("  ok    {address} free or ours\n"));
+        check(Occupant::Other(None), &format!("  error server.listen {address} is in use\n"));
+        check(
+            Occupant::Other(Some("pid 733 (nginx)".to_owned())),
+            &format!("  error server.listen {address} is in use by pid 733 (nginx)\n"),
+        );
+    }
+
+    #[test]
+    fn a_disk_that_is_too_full_is_warned_of() {
+        let head = HEAD.replace("1B", "9000000TiB");
+        let source = "[source.empower]\nsecret = { env = \"TOKEN\" }\n";
+        let found = answer(&format!("{head}{LISTEN}{source}").replace(", \"[::1]:0\"", ""), &nobody);
+        assert!(found.contains("\n  warn  spool.disk_free_min: 9000000 TiB wanted, "), "{found}");
+        assert!(found.ends_with("\nvalid, 2 warnings\n"), "{found}");
+    }
 }

@@ -31,7 +31,8 @@ pub fn diff(old: &Config, new: &Config) -> Diff {
     }
     keys.extend(secrets_changed(old, new));
     let restart = |key: &str| FIXED.contains(&key);
-    let from_to = |key: &String| format!("{key} ({} → {})", shown(&facts_before, key), shown(&facts_now, key));
+    let from_to =
+        |key: &String| format!("{key} ({} → {})", shown(&facts_before, key), shown(&facts_now, key));
     Diff {
         needs_restart: keys.iter().filter(|key| restart(key)).map(from_to).collect(),
         changed: keys.iter().filter(|key| !restart(key)).map(|key| with_verb(key, old, new)).collect(),
@@ -142,4 +143,106 @@ fn proxy_text(proxy: Option<&Secret>) -> String {
 
 fn list<T: Display>(all: &[T]) -> String {
     all.iter().map(T::to_string).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::load::{SourceReport, load_with};
+    use crate::config::secrets::Surroundings;
+    use std::fs;
+
+    const FRESHDESK: &str = "[freshdesk]\ndomain = \"acme\"\napi_key = { env = \"KEY\" }\n";
+    const SENDPULSE: &str = "[source.sendpulse]\npreset = \"sendpulse@1\"\nsecret = { env = \"TOKEN\" }\n";
+
+    /// `variable` gives the secrets their values.
+    fn config(text: &str, variable: fn(&str) -> Option<String>) -> Config {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("deskspool.toml");
+        fs::write(&path, text).expect("write the file");
+        let around = Surroundings { credentials_directory: None, service: true, variable };
+        match load_with(&path, &around, &|_, _, _, _| Ok(((), SourceReport::default()))) {
+            Ok(loaded) => loaded.config,
+            Err(findings) => panic!("{findings:?}"),
+        }
+    }
+
+    fn check(old: &str, new: &str, changed: &[&str], needs_restart: &[&str]) {
+        let configs =
+            [old, new].map(|text| config(&format!("{FRESHDESK}{text}"), |name| Some(name.to_owned())));
+        let found = diff(&configs[0], &configs[1]);
+        assert_eq!(
+            (found.changed, found.needs_restart),
+            (owned(changed), owned(needs_restart)),
+            "{old} → {new}"
+        );
+    }
+
+    fn owned(texts: &[&str]) -> Vec<String> {
+        texts.iter().map(|text| text.to_string()).collect()
+    }
+
+    #[test]
+    fn nothing_changed() {
+        check(SENDPULSE, SENDPULSE, &[], &[]);
+        let moved = format!("# a comment\n\n{SENDPULSE}");
+        check(SENDPULSE, &moved, &[], &[]);
+    }
+
+    #[test]
+    fn writing_a_default_down_is_no_change() {
+        let written = format!(
+            "timeout = \"20s\"\n[server]\nlisten = [\"127.0.0.1:8085\"]\n[delivery]\nafter_dead = \"pass\"\n\
+             backoff = {{ jitter = 1.0 }}\n{SENDPULSE}"
+        );
+        check(SENDPULSE, &written, &[], &[]);
+    }
+
+    #[test]
+    fn rules_and_sources_come_and_go() {
+        let rule = |when: &str| format!("[[source.sendpulse.rule]]\nwhen = \"{when}\"\ndo = \"ignore\"\n");
+        let one = format!("{SENDPULSE}{}", rule("a"));
+        check(&one, &format!("{SENDPULSE}{}", rule("b")), &["source.sendpulse.rule[1] changed"], &[]);
+        check(&one, &format!("{one}{}", rule("b")), &["source.sendpulse.rule[2] added"], &[]);
+        check(&one, SENDPULSE, &["source.sendpulse.rule[1] removed"], &[]);
+        let both =
+            format!("{SENDPULSE}[source.contako]\npreset = \"contako@1\"\nsecret = {{ env = \"C\" }}\n");
+        check(SENDPULSE, &both, &["source.contako added"], &[]);
+        check(&both, SENDPULSE, &["source.contako removed"], &[]);
+        check(
+            SENDPULSE,
+            &format!("{SENDPULSE}[source.sendpulse.ticket]\nsubject = \"hi\"\n"),
+            &["source.sendpulse.ticket.subject changed"],
+            &[],
+        );
+    }
+
+    #[test]
+    fn some_changes_need_a_restart() {
+        let text = "rate_per_minute = 60\n[server]\nlisten = \"127.0.0.1:9085\"\n[spool]\ndir = \"/srv/spool\"\n\
+            [delivery]\nworkers = 8\ngive_up_after = \"1d\"\n";
+        check(
+            SENDPULSE,
+            &format!("{text}{SENDPULSE}"),
+            &["delivery.give_up_after changed", "freshdesk.rate_per_minute changed"],
+            &[
+                "delivery.workers (4 → 8)",
+                "server.listen (127.0.0.1:8085 → 127.0.0.1:9085)",
+                "spool.dir (/var/lib/deskspool → /srv/spool)",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_secret_is_compared_and_never_told() {
+        let text = format!("{FRESHDESK}{SENDPULSE}");
+        let old = config(&text, |name| Some(name.to_owned()));
+        let new = config(&text, |name| Some(format!("{name} hunter2")));
+        let expect = owned(&["freshdesk.api_key changed", "source.sendpulse.secret changed"]);
+        assert_eq!(diff(&old, &new), Diff { changed: expect, needs_restart: Vec::new() });
+        let inline = text.replace("{ env = \"TOKEN\" }", "\"hunter2\"");
+        let new = config(&inline, |name| Some(name.to_owned()));
+        assert_eq!(diff(&old, &new).changed, ["source.sendpulse.secret changed"]);
+        assert!(!format!("{new:?}").contains("hunter2"));
+    }
 }

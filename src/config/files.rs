@@ -4,7 +4,7 @@
 //! blank space before it as the files before it are long, so the parser's own spans already are such
 //! ranges, and a finding knows its file however tables were joined.
 
-use super::finding::{Finding, Place};
+use super::finding::{Excerpt, Finding, Place};
 use super::mask::mask;
 use std::collections::BTreeMap;
 use std::fs;
@@ -58,6 +58,30 @@ pub struct Leaf {
     pub text: String,
 }
 
+/// What has been told so far.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// The findings.
+    pub findings: Vec<Finding>,
+    spans: Vec<Range<usize>>,
+}
+
+impl Told {
+    /// Tells something that is in no particular line.
+    pub fn tell(&mut self, finding: Finding) {
+        self.findings.push(finding);
+    }
+
+    /// Tells something about `span`, unless it is the echo of what was told about a part of it.
+    pub fn tell_at(&mut self, files: &Files, span: Range<usize>, finding: Finding) {
+        let touches = |told: &Range<usize>| told.start <= span.end && span.start <= told.end;
+        if !self.spans.iter().any(touches) {
+            self.findings.push(finding.at(files.place(span.clone())));
+            self.spans.push(span);
+        }
+    }
+}
+
 impl Files {
     /// Paths, in the order they were read.
     pub fn paths(&self) -> Vec<PathBuf> {
@@ -65,9 +89,9 @@ impl Files {
     }
 
     /// Reads `main` and `conf.d/*.toml` beside it, in name order.
-    pub fn read(main: &Path, findings: &mut Vec<Finding>) -> Files {
+    pub fn read(main: &Path, told: &mut Told) -> Files {
         let mut files = Files { list: Vec::new(), all_read: true };
-        for path in files_of(main, findings) {
+        for path in files_of(main, told) {
             match read_text(&path) {
                 Ok(text) => {
                     let base = files.list.last().map_or(0, |file| file.padded.len() + 1);
@@ -76,7 +100,7 @@ impl Files {
                 }
                 Err(finding) => {
                     files.all_read = false;
-                    findings.push(finding);
+                    told.tell(finding);
                 }
             }
         }
@@ -84,11 +108,11 @@ impl Files {
     }
 
     /// Parses all files and joins their tables.
-    pub fn parse(&self, findings: &mut Vec<Finding>) -> Document<'_> {
+    pub fn parse(&self, told: &mut Told) -> Document<'_> {
         let mut document = Document { root: DeTable::new(), partial: !self.all_read };
         for file in &self.list {
-            match self.parse_one(file, findings) {
-                Some(table) => self.join(&mut document.root, table, findings),
+            match self.parse_one(file, told) {
+                Some(table) => self.join(&mut document.root, table, told),
                 None => document.partial = true,
             }
         }
@@ -96,34 +120,98 @@ impl Files {
     }
 
     /// The tables of one file, unless its structure is broken.
-    fn parse_one<'f>(&self, file: &'f File, findings: &mut Vec<Finding>) -> Option<DeTable<'f>> {
+    fn parse_one<'f>(&self, file: &'f File, told: &mut Told) -> Option<DeTable<'f>> {
         let (table, errors) = DeTable::parse_recoverable(&file.padded);
-        let structural = errors.iter().any(|error| matches!(Slip::of(error), Slip::Syntax));
-        let mut lines_told = Vec::new();
-        for error in &errors {
-            let slip = Slip::of(error);
-            let Some(place) = self.place(error.span().unwrap_or(file.base..file.base)) else { continue };
-            // What follows a broken line is mostly an echo of it.
-            if lines_told.contains(&place.line) || (structural && !matches!(slip, Slip::Syntax)) {
+        if file.text().trim_start().starts_with('{') {
+            let brace = file.base + file.text().len() - file.text().trim_start().len();
+            let what = "this looks like JSON; the file is TOML: [freshdesk], then domain = \"acme\"";
+            told.tell_at(self, brace..brace + 1, Finding::error("", what));
+            return None;
+        }
+        let slips = || errors.iter().map(|error| (error, Slip::of(error.message())));
+        let structural = slips().any(|(_, slip)| matches!(slip, Slip::Structure(_)));
+        let (mut words, mut lines) = (Vec::new(), Vec::new());
+        for (error, slip) in slips() {
+            let span = error.span().unwrap_or(file.base..file.base);
+            let line = self.place(span.clone()).map(|place| place.line);
+            // What follows a break is mostly an echo of it.
+            let echo = match &slip {
+                Slip::Structure(what) => lines.contains(&line) || words.contains(what),
+                _ => structural,
+            };
+            if echo {
                 continue;
             }
-            lines_told.push(place.line);
-            findings.push(syntax(error, slip, place));
+            lines.push(line);
+            if let Slip::Structure(what) = &slip
+                && what.contains("list")
+            {
+                words.push(what.clone());
+            }
+            self.tell_slip(slip, span, told);
         }
         (!structural).then(|| table.into_inner())
     }
 
-    fn join<'f>(&self, into: &mut DeTable<'f>, from: DeTable<'f>, findings: &mut Vec<Finding>) {
+    fn tell_slip(&self, slip: Slip, span: Range<usize>, told: &mut Told) {
+        match slip {
+            Slip::Unquoted => {
+                let span = self.word_around(span);
+                let finding = self.unquoted(&span);
+                told.tell_at(self, span, finding);
+            }
+            Slip::Twice => {
+                let table =
+                    self.place(span.clone()).is_some_and(|place| place.text.trim_start().starts_with('['));
+                let finding = match table {
+                    true => Finding::error("", "this table is already above, put its keys together"),
+                    false => Finding::error("", "set twice in this file").help("keep one of them"),
+                };
+                told.tell_at(self, span, finding);
+            }
+            Slip::Value(what) | Slip::Structure(what) => told.tell_at(self, span, Finding::error("", what)),
+        }
+    }
+
+    /// The parser points at the first character that it cannot use; the admin wrote a word.
+    fn word_around(&self, span: Range<usize>) -> Range<usize> {
+        let Some(file) = self.file(span.start) else { return span };
+        let ends = |c: char| c.is_whitespace() || matches!(c, '=' | ',' | '{' | '[' | ']' | '}' | '#');
+        let (before, after) = (&file.padded[file.base..span.start], &file.padded[span.end..]);
+        let start = before.rfind(ends).map_or(0, |at| at + 1) + file.base;
+        start..span.end + after.find(ends).unwrap_or(after.len())
+    }
+
+    fn unquoted(&self, span: &Range<usize>) -> Finding {
+        let Some(place) = self.place(span.clone()) else { return Finding::error("", "text must be quoted") };
+        let before: String = place.text.chars().take(place.caret.start).collect();
+        let key = before.rsplit(['{', ',', '[']).next().unwrap_or(&before);
+        let key = key.split_once('=').map(|(key, _)| key.trim()).unwrap_or("");
+        let word: String = place.text.chars().skip(place.caret.start).take(place.caret.len()).collect();
+        let what = match (self.written(span.clone()).trim(), key) {
+            ("", _) => format!("{key} has no value"),
+            (flag @ ("True" | "False" | "TRUE" | "FALSE"), _) => {
+                format!("true and false are written small: {key} = {}", flag.to_lowercase())
+            }
+            (_, "") => format!("text must be quoted: \"{word}\""),
+            _ => format!("text must be quoted: {key} = \"{word}\""),
+        };
+        Finding::error("", what)
+    }
+
+    fn join<'f>(&self, into: &mut DeTable<'f>, from: DeTable<'f>, told: &mut Told) {
         for (key, value) in from {
-            let Some(earlier) = into.get_key_value(key.get_ref().as_ref()).map(|(earlier, _)| earlier.span()) else {
+            let Some(earlier) = into.get_key_value(key.get_ref().as_ref()).map(|(earlier, _)| earlier.span())
+            else {
                 into.insert(key, value);
                 continue;
             };
             let inline = self.is_inline(&value);
-            let existing = into.get_mut(key.get_ref().as_ref()).filter(|existing| !inline && !self.is_inline(existing));
+            let existing =
+                into.get_mut(key.get_ref().as_ref()).filter(|existing| !inline && !self.is_inline(existing));
             match (existing.map(|existing| existing.get_mut()), value.into_inner()) {
-                (Some(DeValue::Table(existing)), DeValue::Table(more)) => self.join(existing, more, findings),
-                _ => findings.push(self.set_twice(key.span(), earlier)),
+                (Some(DeValue::Table(existing)), DeValue::Table(more)) => self.join(existing, more, told),
+                _ => told.tell_at(self, key.span(), self.set_twice(earlier)),
             }
         }
     }
@@ -133,10 +221,9 @@ impl Files {
         self.written(value.span()).starts_with('{')
     }
 
-    fn set_twice(&self, here: Range<usize>, earlier: Range<usize>) -> Finding {
+    fn set_twice(&self, earlier: Range<usize>) -> Finding {
         let there = self.place(earlier).map(|place| format!("{}:{}", place.file, place.line));
         Finding::error("", format!("set twice, also at {}", there.unwrap_or_default()))
-            .at(self.place(here))
             .help("keep one of them")
     }
 
@@ -162,7 +249,24 @@ impl Files {
             column: caret_start + 1,
             text: quoted,
             caret: caret_start..caret_end.max(caret_start + 1),
+            template_line: None,
         })
+    }
+
+    /// Where a character of a template is, if the template stands in its file as it is, without escapes.
+    pub fn place_in_template(&self, span: Range<usize>, excerpt: &Excerpt) -> Option<Place> {
+        let written = self.written(span.clone());
+        let long = written.starts_with("\"\"\"") || written.starts_with("'''");
+        // A newline right after the opening quotes is not part of the text.
+        let opens_below = long && written[3..].trim_start_matches('\r').starts_with('\n');
+        let lines_before = excerpt.line.checked_sub(1)? + usize::from(opens_below);
+        let line_start: usize = written.split_inclusive('\n').take(lines_before).map(str::len).sum();
+        let text_start = line_start + written[line_start..].lines().next()?.find(excerpt.text.as_str())?;
+        let mut characters = excerpt.text.char_indices().skip(excerpt.column.checked_sub(1)?);
+        let offset = characters.next().map_or(excerpt.text.len(), |(offset, _)| offset);
+        let at = span.start + text_start + offset;
+        let place = self.place(at..at + 1)?;
+        Some(Place { template_line: long.then_some(excerpt.line), ..place })
     }
 
     /// Which of the files a place is in, for sorting.
@@ -209,48 +313,53 @@ impl Files {
     }
 }
 
-/// What kind of slip the parser complains of.
+/// What the parser complains of.
 enum Slip {
+    /// Text without quotes, or no value at all.
     Unquoted,
+    /// A key or a table again.
     Twice,
+    /// A value that cannot be; the rest of the file can be trusted.
+    Value(String),
     /// The structure is broken: what follows cannot be trusted.
-    Syntax,
+    Structure(String),
 }
 
 impl Slip {
-    fn of(error: &toml::de::Error) -> Slip {
-        match error.message() {
-            message if message.starts_with("string values must be quoted") => Slip::Unquoted,
-            message if message.starts_with("duplicate key") => Slip::Twice,
-            _ => Slip::Syntax,
+    fn of(message: &str) -> Slip {
+        let begins = |words: &[&str]| words.iter().any(|word| message.starts_with(word));
+        if begins(&["string values must be quoted", "invalid boolean", "invalid float"]) {
+            return Slip::Unquoted;
         }
-    }
-}
-
-fn syntax(error: &toml::de::Error, slip: Slip, place: Place) -> Finding {
-    match slip {
-        Slip::Unquoted => {
-            let written: String = place.text.chars().skip(place.caret.start).take(place.caret.len()).collect();
-            let key = place.text.chars().take(place.caret.start).collect::<String>();
-            let key = key.rsplit(['{', ',', '[']).next().unwrap_or(&key);
-            let key = key.split('=').next().unwrap_or(key).trim().to_owned();
-            let written = written.trim();
-            let what = match written {
-                "" => format!("{key} has no value"),
-                "True" | "False" => format!("true and false are written small: {}", written.to_lowercase()),
-                _ if key.is_empty() => format!("text must be quoted: \"{written}\""),
-                _ => format!("text must be quoted: {key} = \"{written}\""),
-            };
-            Finding::error("", what).at(Some(place))
+        if begins(&["duplicate key"]) {
+            return Slip::Twice;
         }
-        Slip::Twice if place.text.trim_start().starts_with('[') => {
-            Finding::error("", "this table is already above, put its keys together").at(Some(place))
+        if begins(&[
+            "invalid date",
+            "invalid time",
+            "invalid hex",
+            "invalid oct",
+            "invalid bin",
+            "`_`",
+            "unexpected lead",
+        ]) {
+            return Slip::Value("not a number or a date".to_owned());
         }
-        Slip::Twice => Finding::error("", "set twice in this file").at(Some(place)).help("keep one of them"),
-        Slip::Syntax => {
-            let what = error.message().replace("`\"`", "a closing \"").replace("`'`", "a closing '");
-            Finding::error("", what.replace('`', "")).at(Some(place))
+        if begins(&["missing escaped value"]) {
+            return Slip::Value(
+                "in double quotes a \\ is written \\\\; single quotes take it as it is".to_owned(),
+            );
         }
+        let what = match message {
+            _ if begins(&["invalid basic string", "invalid literal string", "invalid multi-line"]) => {
+                "this text has no closing quote"
+            }
+            _ if begins(&["key with no value"]) => "expected = and a value",
+            _ if begins(&["unclosed table"]) => "this table has no closing ]",
+            _ if message.contains("array") => "a list above is not closed, ] is missing",
+            _ => return Slip::Structure(message.replace('`', "")),
+        };
+        Slip::Structure(what.to_owned())
     }
 }
 
@@ -258,7 +367,7 @@ fn floor(text: &str, at: usize) -> usize {
     (0..=at.min(text.len())).rfind(|at| text.is_char_boundary(*at)).unwrap_or(0)
 }
 
-fn files_of(main: &Path, findings: &mut Vec<Finding>) -> Vec<PathBuf> {
+fn files_of(main: &Path, told: &mut Told) -> Vec<PathBuf> {
     let mut paths = vec![main.to_owned()];
     let directory = main.with_file_name("conf.d");
     match fs::read_dir(&directory) {
@@ -268,7 +377,7 @@ fn files_of(main: &Path, findings: &mut Vec<Finding>) -> Vec<PathBuf> {
             paths[1..].sort();
         }
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
-        Err(error) => findings.push(unreadable(&directory, &error)),
+        Err(error) => told.tell(unreadable(&directory, &error)),
     }
     paths
 }
@@ -294,9 +403,8 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Finding {
             Finding::error("", format!("{path} does not exist")).help("name another with --config PATH")
         }
         ErrorKind::PermissionDenied => {
-            Finding::error("", format!("{path} cannot be read: permission denied")).help(format!(
-                "chmod 0640 {path}; chgrp deskspool {path}"
-            ))
+            Finding::error("", format!("{path} cannot be read: permission denied"))
+                .help(format!("chmod 0640 {path}; chgrp deskspool {path}"))
         }
         _ => Finding::error("", format!("{path} cannot be read: {error}")),
     }
@@ -313,11 +421,11 @@ mod tests {
             fs::create_dir_all(path.parent().expect("inside the directory")).expect("create conf.d");
             fs::write(path, text).expect("write a file");
         }
-        let mut findings = Vec::new();
-        let files = Files::read(&directory.path().join("deskspool.toml"), &mut findings);
-        let leaves = files.leaves(&files.parse(&mut findings).root);
+        let mut told = Told::default();
+        let files = Files::read(&directory.path().join("deskspool.toml"), &mut told);
+        let leaves = files.leaves(&files.parse(&mut told).root);
         let prefix = format!("{}/", directory.path().display());
-        let texts = findings.iter().map(|finding| finding.to_string().replace(&prefix, "")).collect();
+        let texts = told.findings.iter().map(|finding| finding.to_string().replace(&prefix, "")).collect();
         (files, leaves, texts)
     }
 
@@ -331,8 +439,13 @@ mod tests {
         ]);
         assert_eq!(findings, Vec::<String>::new());
         let keys: Vec<&str> = leaves.keys().map(String::as_str).collect();
-        let expect =
-            ["freshdesk.domain", "source.a.preset", "source.a.rule[1].do", "source.a.ticket.subject", "source.b.preset"];
+        let expect = [
+            "freshdesk.domain",
+            "source.a.preset",
+            "source.a.rule[1].do",
+            "source.a.ticket.subject",
+            "source.b.preset",
+        ];
         assert_eq!(keys, expect);
         let place = files.place(leaves["source.a.rule[1].do"].span.clone()).expect("it is in a file");
         assert!(place.file.ends_with("conf.d/10-a.toml"), "{}", place.file);
@@ -357,7 +470,8 @@ mod tests {
 
     #[test]
     fn places_count_characters_and_survive_windows_and_marks() {
-        let (files, leaves, _) = read(&[("deskspool.toml", "\u{feff}# ñ\r\nñ = 'é'\r\n\"ü\" = { a = 1 }\r\n")]);
+        let (files, leaves, _) =
+            read(&[("deskspool.toml", "\u{feff}# ñ\r\nn = 'é'\r\n\"ü\" = { a = 1 }\r\n")]);
         let place = files.place(leaves["ü.a"].span.clone()).expect("it is in a file");
         assert_eq!((place.line, place.column, place.text.as_str()), (3, 13, "\"ü\" = { a = 1 }"));
     }

@@ -44,6 +44,19 @@ pub struct Place {
     pub text: String,
     /// Which of its characters are meant, counted from 0; never empty.
     pub caret: Range<usize>,
+    /// In a template of several lines: which of them this is, from 1.
+    pub template_line: Option<usize>,
+}
+
+/// A character of a template or an expression that is in no file of the admin's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Excerpt {
+    /// Line of the template, from 1.
+    pub line: usize,
+    /// Character of that line, from 1.
+    pub column: usize,
+    /// That line.
+    pub text: String,
 }
 
 /// What is wrong, where, and what to do about it.
@@ -53,6 +66,8 @@ pub struct Finding {
     pub severity: Severity,
     /// Where; absent when the fault is not in a line of a file.
     pub place: Option<Place>,
+    /// What to quote when there is no place.
+    pub excerpt: Option<Excerpt>,
     /// The key as written in the file (`source.b2chat.secret`); empty when the line or the words say it.
     pub key: String,
     /// Lower case, no full stop.
@@ -67,6 +82,7 @@ impl Finding {
         Finding {
             severity: Severity::Error,
             place: None,
+            excerpt: None,
             key: key.into(),
             what: what.into(),
             help: Vec::new(),
@@ -89,27 +105,44 @@ impl Finding {
         self
     }
 
-    /// Its lines without the word `error:` before the first.
-    pub fn lines(&self) -> Vec<String> {
-        let (mut lines, margin) = match &self.place {
-            Some(place) => (self.quoted(place), place.line.to_string().len() + 1),
-            None if self.key.is_empty() => (vec![self.what.clone()], PLAIN_MARGIN),
-            None => (vec![format!("{}: {}", self.key, self.what)], PLAIN_MARGIN),
+    /// Its lines without the word before the first, which takes `hang` columns.
+    pub fn lines(&self, hang: usize) -> Vec<String> {
+        let (mut lines, margin) = match (&self.place, &self.excerpt) {
+            (Some(place), _) => (self.quoted(place), place.line.to_string().len() + 1),
+            (None, Some(excerpt)) => (self.excerpted(excerpt, hang), PLAIN_MARGIN),
+            (None, None) => (vec![self.plain()], PLAIN_MARGIN),
         };
         lines.extend(self.help.iter().map(|line| format!("{:margin$}= {line}", "")));
         lines.truncate(LINES_MAX);
         lines
     }
 
+    fn plain(&self) -> String {
+        // `source.contako.ticket.subject uses "evnt", …` is one sentence.
+        let gap = if self.what.starts_with("uses ") { " " } else { ": " };
+        if self.key.is_empty() { self.what.clone() } else { format!("{}{gap}{}", self.key, self.what) }
+    }
+
+    fn excerpted(&self, excerpt: &Excerpt, hang: usize) -> Vec<String> {
+        let line = if excerpt.line > 1 { format!(", line {}", excerpt.line) } else { String::new() };
+        let head = format!("{}{line}: ", self.key);
+        let at = excerpt.column.saturating_sub(1);
+        let (text, caret) = cut_around(&excerpt.text, at..at + 1);
+        let indent = hang + head.chars().count() + caret.start;
+        vec![format!("{head}{text}"), format!("{:indent$}^ {}", "", self.what)]
+    }
+
     fn quoted(&self, place: &Place) -> Vec<String> {
         let gap = if self.key.is_empty() { "" } else { "   " };
-        let margin = place.line.to_string().len() + 1;
+        let width = place.line.to_string().len();
+        let margin = width + 1;
         let (text, caret) = cut_around(&place.text, place.caret.clone());
         let carets = "^".repeat(caret.len());
+        let line = place.template_line.map(|line| format!(", line {line}")).unwrap_or_default();
         vec![
-            format!("{}:{}:{}{gap}{}", place.file, place.line, place.column, self.key),
+            format!("{}:{}:{}{gap}{}{line}", place.file, place.line, place.column, self.key),
             format!("{:margin$}|", ""),
-            format!("{} | {text}", place.line).trim_end().to_owned(),
+            format!("{:>width$} | {text}", place.template_line.unwrap_or(place.line)).trim_end().to_owned(),
             format!("{:margin$}| {:indent$}{carets} {}", "", "", self.what, indent = caret.start),
         ]
     }
@@ -136,7 +169,8 @@ fn cut_around(text: &str, caret: Range<usize>) -> (String, Range<usize>) {
 impl fmt::Display for Finding {
     /// The form of every message: where, the line with a caret, what, then help.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.severity, self.lines().join("\n"))
+        let word = format!("{}: ", self.severity);
+        write!(f, "{word}{}", self.lines(word.len()).join("\n"))
     }
 }
 
@@ -160,7 +194,7 @@ mod tests {
 
     fn at(line: usize, text: &str, caret: Range<usize>) -> Option<Place> {
         let file = "/etc/deskspool/deskspool.toml".to_owned();
-        Some(Place { file, line, column: caret.start + 1, text: text.to_owned(), caret })
+        Some(Place { file, line, column: caret.start + 1, text: text.to_owned(), caret, template_line: None })
     }
 
     #[test]
@@ -176,10 +210,10 @@ mod tests {
 
     #[test]
     fn a_finding_without_a_place_names_its_key() {
-        let finding = Finding::error("source.b2chat.secret", "credential \"b2chat_token\" was not passed by systemd")
-            .help("then: …");
-        let expect =
-            "error: source.b2chat.secret: credential \"b2chat_token\" was not passed by systemd\n   = then: …";
+        let finding =
+            Finding::error("source.b2chat.secret", "credential \"b2chat_token\" was not passed by systemd")
+                .help("then: …");
+        let expect = "error: source.b2chat.secret: credential \"b2chat_token\" was not passed by systemd\n   = then: …";
         assert_eq!(finding.to_string(), expect);
     }
 
@@ -189,10 +223,21 @@ mod tests {
         let caret = long.find("HERE").map(|start| start..start + 4);
         let finding = Finding::error("", "odd").at(at(7, &long, caret.unwrap_or(0..1)));
         let finding = finding.help("a").help("b").help("c");
-        let lines = finding.lines();
+        let lines = finding.lines(0);
         assert_eq!(lines.len(), LINES_MAX);
         let start = lines[3].chars().position(|c| c == '^').unwrap_or_default();
         assert_eq!(lines[2].chars().skip(start).take(4).collect::<String>(), "HERE");
+    }
+
+    #[test]
+    fn a_finding_in_a_preset_quotes_the_template() {
+        let text = "event.title = 'incoming_message'".to_owned();
+        let excerpt = Some(Excerpt { line: 1, column: 13, text });
+        let what = "one = assigns nothing; compare with ==";
+        let finding = Finding { excerpt, ..Finding::error("source.sendpulse.keep_if", what) };
+        let expect = "error: source.sendpulse.keep_if: event.title = 'incoming_message'\n                                             \
+            ^ one = assigns nothing; compare with ==";
+        assert_eq!(finding.to_string(), expect);
     }
 
     #[test]

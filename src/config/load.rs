@@ -1,10 +1,12 @@
 //! Loading: files → tables → secrets → compiled sources, collecting findings all the way.
 
-use super::files::{Document, Files, Leaf};
-use super::finding::{Finding, Severity};
+use super::files::{Document, Files, Leaf, Told};
+use super::finding::{Excerpt, Finding, Severity};
 use super::schema;
 use super::secrets::{self, Resolved, Secret, Surroundings};
-use super::tables::{BackoffConfig, DeliveryConfig, FreshdeskConfig, FreshdeskTable, ServerConfig, SpoolConfig};
+use super::tables::{
+    BackoffConfig, DeliveryConfig, FreshdeskConfig, FreshdeskTable, ServerConfig, SpoolConfig,
+};
 use super::{Config, SourceConfig, Written};
 use crate::source::table::{SecretRef, SourceTable, TicketTable};
 use std::collections::BTreeMap;
@@ -40,6 +42,8 @@ pub struct Problem {
     pub what: String,
     /// Lines that say what is allowed or what to do.
     pub help: Vec<String>,
+    /// The character inside a template or an expression.
+    pub within: Option<Excerpt>,
 }
 
 /// What a check wants to know of a compiled source.
@@ -107,24 +111,32 @@ pub fn load_with<S>(
 
 /// Reads as much as can be read.
 pub(super) fn read<S>(path: &Path, around: &Surroundings, compile: Compile<'_, S>) -> Reading<S> {
-    let mut findings = Vec::new();
-    let files = Files::read(path, &mut findings);
-    let document = files.parse(&mut findings);
+    let mut told = Told::default();
+    let files = Files::read(path, &mut told);
+    let document = files.parse(&mut told);
     let leaves = files.leaves(&document.root);
     let partial = document.partial;
-    let mut reader = Reader { files: &files, leaves, around, findings, secrets: SecretsCount::default(), broken: Vec::new(), partial };
+    let mut reader = Reader {
+        files: &files,
+        leaves,
+        around,
+        told,
+        secrets: SecretsCount::default(),
+        broken: Vec::new(),
+        partial,
+    };
     let mut config = reader.config(path, document);
     let sources = reader.compile(&mut config, compile);
     reader.sort();
-    let Reader { findings, secrets, broken, .. } = reader;
-    Reading { config, sources, findings, secrets, broken }
+    let Reader { told, secrets, broken, .. } = reader;
+    Reading { config, sources, findings: told.findings, secrets, broken }
 }
 
 struct Reader<'a> {
     files: &'a Files,
     leaves: BTreeMap<String, Leaf>,
     around: &'a Surroundings,
-    findings: Vec<Finding>,
+    told: Told,
     secrets: SecretsCount,
     broken: Vec<String>,
     partial: bool,
@@ -164,7 +176,7 @@ impl<'a> Reader<'a> {
             let hint = hint.map(|known| format!(", did you mean [{known}]?")).unwrap_or_default();
             let finding = Finding::error("", format!("unknown {kind}{hint}"))
                 .help("allowed: [freshdesk], [ticket], [server], [spool], [delivery], [source.<name>]");
-            self.findings.push(finding.at(self.files.place(key.span())));
+            self.told.tell_at(self.files, key.span(), finding);
         }
         known.into_iter().map(|(key, value)| (key.into_inner().into_owned(), value)).collect()
     }
@@ -175,9 +187,9 @@ impl<'a> Reader<'a> {
         value: Option<Spanned<DeValue<'_>>>,
     ) -> T {
         let Some(value) = value else { return T::default() };
-        let findings_before = self.findings.len();
-        let table = schema::read(self.files, path, value, &mut self.findings);
-        if self.findings.len() > findings_before {
+        let findings_before = self.told.findings.len();
+        let table = schema::read(self.files, path, value, &mut self.told);
+        if self.told.findings.len() > findings_before {
             self.broken.push(path.to_owned());
         }
         table
@@ -188,15 +200,14 @@ impl<'a> Reader<'a> {
             return;
         }
         let leaf = self.leaves.get("delivery.backoff.first").or(self.leaves.get("delivery.backoff.max"));
-        let place = leaf.and_then(|leaf| self.files.place(leaf.span.clone()));
-        self.findings.push(Finding::error("", "backoff.first is longer than backoff.max").at(place));
+        let span = leaf.map(|leaf| leaf.span.clone()).unwrap_or_default();
+        self.told.tell_at(self.files, span, Finding::error("", "backoff.first is longer than backoff.max"));
     }
 
     fn freshdesk(&mut self, path: &Path, table: FreshdeskTable) -> FreshdeskConfig {
         if table.domain.is_some() && table.url.is_some() {
-            let leaf = self.leaves.get("freshdesk.url").map(|leaf| leaf.span.clone());
-            let place = leaf.and_then(|span| self.files.place(span));
-            self.findings.push(Finding::error("", "either domain or url, not both").at(place));
+            let span = self.leaves.get("freshdesk.url").map(|leaf| leaf.span.clone()).unwrap_or_default();
+            self.told.tell_at(self.files, span, Finding::error("", "either domain or url, not both"));
         }
         if !self.is_set("freshdesk.domain") && !self.is_set("freshdesk.url") {
             self.missing("freshdesk.domain", path, &["[freshdesk]", "domain = \"acme\""]);
@@ -205,10 +216,11 @@ impl<'a> Reader<'a> {
             Some(reference) => self.secret("freshdesk.api_key", reference, "freshdesk_api_key"),
             None if self.is_set("freshdesk.api_key") => None,
             None => {
-                self.missing("freshdesk.api_key", path, &[
-                    "[freshdesk]",
-                    "api_key = { credential = \"freshdesk_api_key\" }",
-                ]);
+                self.missing(
+                    "freshdesk.api_key",
+                    path,
+                    &["[freshdesk]", "api_key = { credential = \"freshdesk_api_key\" }"],
+                );
                 None
             }
         };
@@ -225,29 +237,47 @@ impl<'a> Reader<'a> {
 
     /// Whether the key, or one below it, stands in a file, well written or not.
     fn is_set(&self, key: &str) -> bool {
-        let below = |other: &String| other.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        let below = |other: &String| {
+            other.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
         self.leaves.keys().any(below)
     }
 
+    /// Tells what is missing, unless it may be in what could not be read or under a mistyped name.
     fn missing(&mut self, key: &str, path: &Path, lines: &[&str]) {
-        if self.partial {
+        let (table, name) = key.split_once('.').unwrap_or((key, ""));
+        let mistyped = format!("in [{table}], did you mean {name}?");
+        let table_mistyped = format!("did you mean [{table}]?");
+        let told =
+            |finding: &Finding| finding.what.ends_with(&mistyped) || finding.what.ends_with(&table_mistyped);
+        if self.partial || self.leaves.contains_key(table) || self.told.findings.iter().any(told) {
             return;
         }
-        let finding = Finding::error("", format!("{key} is missing in {}", path.display()));
-        let add = lines.iter().enumerate().map(|(n, line)| format!("{} {line}", if n == 0 { "add: " } else { "     " }));
-        self.findings.push(add.fold(finding, Finding::help));
+        let finding = Finding::error(
+            "",
+            format!(
+                "{} is missing in {}",
+                if name.is_empty() { "[source.<name>]" } else { key },
+                path.display()
+            ),
+        );
+        let add = lines
+            .iter()
+            .enumerate()
+            .map(|(n, line)| format!("{} {line}", if n == 0 { "add: " } else { "     " }));
+        self.told.findings.push(add.fold(finding, Finding::help));
     }
 
     fn secret(&mut self, key: &str, reference: &SecretRef, file_name: &str) -> Option<Secret> {
         match secrets::resolve(key, reference, file_name, self.around) {
             Resolved::Found(secret, warning) => {
                 self.secrets.read += 1;
-                self.findings.extend(warning);
+                self.told.findings.extend(warning);
                 Some(secret)
             }
             Resolved::Missing(finding) => {
                 self.secrets.missing += 1;
-                self.findings.push(finding);
+                self.told.findings.push(finding);
                 None
             }
             // A check goes on with something that can stand where a secret stands.
@@ -263,7 +293,7 @@ impl<'a> Reader<'a> {
         let span = value.span();
         let DeValue::Table(table) = value.into_inner() else {
             let finding = Finding::error("", "expected a table: [source.<name>]");
-            self.findings.push(finding.at(self.files.place(span)));
+            self.told.tell_at(self.files, span, finding);
             return Vec::new();
         };
         let mut entries: Vec<_> = table.into_iter().collect();
@@ -281,14 +311,14 @@ impl<'a> Reader<'a> {
         let place = self.files.place(key.span());
         let findings_before = self.errors();
         if !is_name(&name) {
-            let finding = Finding::error("", "not a name for a source")
-                .help(format!("allowed: a-z, 0-9, - and _, at most {NAME_CHARS_MAX}, a letter or digit first"));
-            self.findings.push(finding.at(place.clone()));
+            let finding = Finding::error("", "not a name for a source").help(format!(
+                "allowed: a-z, 0-9, - and _, a letter or digit first, at most {NAME_CHARS_MAX} characters"
+            ));
+            self.told.tell_at(self.files, key.span(), finding);
         }
         if !value.get_ref().is_table() {
-            let place = self.files.place(value.span());
             let finding = Finding::error("", format!("expected a table: [source.{name}]"));
-            self.findings.push(finding.at(place));
+            self.told.tell_at(self.files, value.span(), finding);
             return None;
         }
         let table: SourceTable = self.table(&format!("source.{name}"), Some(value));
@@ -301,16 +331,20 @@ impl<'a> Reader<'a> {
     }
 
     fn errors(&self) -> usize {
-        self.findings.iter().filter(|finding| finding.severity == Severity::Error).count()
+        self.told.findings.iter().filter(|finding| finding.severity == Severity::Error).count()
     }
 
     fn compile<S>(&mut self, config: &mut Config, compile: Compile<'_, S>) -> Vec<(S, SourceReport)> {
         if !self.leaves.keys().any(|key| key.starts_with("source.")) {
-            self.missing("[source.<name>]", &config.path, &[
-                "[source.sendpulse]",
-                "preset = \"sendpulse@1\"",
-                "secret = { credential = \"sendpulse\" }",
-            ]);
+            self.missing(
+                "source",
+                &config.path,
+                &[
+                    "[source.sendpulse]",
+                    "preset = \"sendpulse@1\"",
+                    "secret = { credential = \"sendpulse\" }",
+                ],
+            );
         }
         let mut compiled = Vec::new();
         for source in &config.sources {
@@ -326,9 +360,15 @@ impl<'a> Reader<'a> {
     }
 
     fn problem(&mut self, problem: Problem) {
-        let place = problem.at.and_then(|span| self.files.place(span));
-        let finding = Finding::error(problem.key, problem.what).at(place);
-        self.findings.push(problem.help.into_iter().fold(finding, Finding::help));
+        let exact = problem.at.clone().zip(problem.within.as_ref());
+        let exact = exact.and_then(|(span, excerpt)| self.files.place_in_template(span, excerpt));
+        let place = exact.or_else(|| problem.at.and_then(|span| self.files.place(span)));
+        let finding = Finding { place, excerpt: problem.within, ..Finding::error(problem.key, problem.what) };
+        let finding = problem.help.into_iter().fold(finding, Finding::help);
+        // What is wrong in [ticket] is wrong in every source.
+        if !self.told.findings.contains(&finding) {
+            self.told.findings.push(finding);
+        }
     }
 
     fn doubts(&mut self, source: &SourceConfig, report: &SourceReport, server: &ServerConfig) {
@@ -338,24 +378,27 @@ impl<'a> Reader<'a> {
             self.open_source(&key, report, server);
         }
         if report.rules == 0 && (preset.is_empty() || preset.starts_with("generic@")) {
-            self.findings.push(Finding::warning(&key, "no rule, every event becomes a ticket or a note"));
+            self.told
+                .findings
+                .push(Finding::warning(&key, "no rule, every event becomes a ticket or a note"));
         }
         if report.draft {
             let what = format!("preset {preset} is a draft, field names unconfirmed");
-            self.findings.push(Finding::warning(&key, what));
+            self.told.findings.push(Finding::warning(&key, what));
         }
     }
 
     fn open_source(&mut self, key: &str, report: &SourceReport, server: &ServerConfig) {
         match server.listen.iter().find(|address| !address.ip().is_loopback()) {
             Some(address) if !report.insecure => {
-                let what = format!("scheme \"none\" lets anyone post, and server.listen {address} is not loopback");
+                let what =
+                    format!("scheme \"none\" lets anyone post, and server.listen {address} is not loopback");
                 let finding = Finding::error(format!("{key}.verify"), what)
                     .help("give it a secret and a scheme, or accept it:")
                     .help("verify = { scheme = \"none\", insecure = true }");
-                self.findings.push(finding);
+                self.told.findings.push(finding);
             }
-            _ => self.findings.push(Finding::warning(
+            _ => self.told.findings.push(Finding::warning(
                 format!("{key}.verify"),
                 "scheme \"none\", whoever reaches the listener can post",
             )),
@@ -369,7 +412,7 @@ impl<'a> Reader<'a> {
             Some(place) => (files.rank(place), finding.severity, place.line, place.column),
             None => (usize::MAX, finding.severity, 0, 0),
         };
-        self.findings.sort_by_key(rank);
+        self.told.findings.sort_by_key(rank);
     }
 }
 
@@ -384,6 +427,7 @@ fn is_name(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn names() {
@@ -395,5 +439,69 @@ mod tests {
         for wrong in ["", "-a", "_a", "A", "a b", "ñ", "a/b"] {
             check(wrong, false);
         }
+    }
+
+    /// What becomes of one problem, found at the table's `keep_if`.
+    fn told(keep_if: &str, problem: impl Fn(Option<Range<usize>>) -> Problem) -> String {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("deskspool.toml");
+        let text =
+            "[freshdesk]\ndomain = \"acme\"\napi_key = { env = \"KEY\" }\n[source.contako]\nkeep_if = ";
+        fs::write(&path, format!("{text}{keep_if}\n")).expect("write the file");
+        let variable = |name: &str| Some(name.to_owned());
+        let around = Surroundings { credentials_directory: None, service: true, variable };
+        let compile = |_: &str, table: &SourceTable, _: &TicketTable, _: &[Secret]| {
+            Err::<((), SourceReport), _>(vec![problem(table.keep_if.as_ref().map(Spanned::span))])
+        };
+        let findings = load_with(&path, &around, &compile).err().unwrap_or_default();
+        assert_eq!(findings.len(), 1, "{findings:?}");
+        findings[0].to_string().replace(&directory.path().display().to_string(), "/etc")
+    }
+
+    fn problem(at: Option<Range<usize>>, within: Option<(usize, usize, &str)>) -> Problem {
+        let within = within.map(|(line, column, text)| Excerpt { line, column, text: text.to_owned() });
+        let (key, what) = ("source.contako.keep_if".to_owned(), "expected }}".to_owned());
+        Problem { at, key, what, help: Vec::new(), within }
+    }
+
+    #[test]
+    fn a_problem_in_a_template_of_one_line_points_into_its_line() {
+        let found = told("\"{{ a }\"", |at| problem(at, Some((1, 6, "{{ a }"))));
+        let expect = "error: /etc/deskspool.toml:5:17   source.contako.keep_if\n  |\n5 | keep_if = \"{{ a }\"\n  \
+            |                 ^ expected }}";
+        assert_eq!(found, expect);
+    }
+
+    #[test]
+    fn a_problem_in_a_longer_template_says_which_line_of_it() {
+        let found = told("\"\"\"\n<b>\n{{ a }</b>\"\"\"", |at| problem(at, Some((2, 6, "{{ a }</b>"))));
+        let expect = "error: /etc/deskspool.toml:7:6   source.contako.keep_if, line 2\n  |\n2 | {{ a }</b>\"\"\"\n  \
+            |      ^ expected }}";
+        assert_eq!(found, expect);
+    }
+
+    #[test]
+    fn a_problem_in_escaped_text_points_at_all_of_it() {
+        let found = told("\"\\u007b{ a }\"", |at| problem(at, Some((1, 6, "{{ a }"))));
+        assert!(found.contains("5:11   source.contako.keep_if\n"), "{found}");
+        assert!(
+            found.ends_with("| keep_if = \"\\u007b{ a }\"\n  |           ^^^^^^^^^^^^^ expected }}"),
+            "{found}"
+        );
+    }
+
+    #[test]
+    fn a_problem_in_a_preset_quotes_it() {
+        let found = told("\"x\"", |_| problem(None, Some((1, 6, "{{ a }"))));
+        let expect =
+            "error: source.contako.keep_if: {{ a }\n                                    ^ expected }}";
+        assert_eq!(found, expect);
+    }
+
+    #[test]
+    fn a_problem_with_a_name_reads_as_a_sentence() {
+        let uses =
+            |_| Problem { what: "uses \"evnt\", which does not exist".to_owned(), ..problem(None, None) };
+        assert_eq!(told("\"x\"", uses), "error: source.contako.keep_if uses \"evnt\", which does not exist");
     }
 }

@@ -132,7 +132,10 @@ mod tests {
         check("secret = { credental = \"b2chat\" }", "secret = { credental = \"b2chat\" }");
         check("secret = { value = \"abc\" }", "secret = { value = \"***\" }");
         check("secret = [ { file = \"/a\" }, \"abc\" ]", "secret = [ { file = \"/a\" }, \"***\" ]");
-        check("secret = [\n  \"a=\",\n  \"b\",\n]\ncountry = \"CO\"", "secret = [\n  \"**\",\n  \"*\",\n]\ncountry = \"CO\"");
+        check(
+            "secret = [\n  \"a=\",\n  \"b\",\n]\ncountry = \"CO\"",
+            "secret = [\n  \"**\",\n  \"*\",\n]\ncountry = \"CO\"",
+        );
         check("x = { secret = \"abc\", preset = \"p\" }", "x = { secret = \"***\", preset = \"p\" }");
         check("secret = \"\"\"a\nñ\"\"\"\nx = \"y\"", "secret = \"\"\"*\n*\"\"\"\nx = \"y\"");
         check("secret = \"abc\nx = \"y\"", "secret = \"***\nx = \"y\"");

@@ -19,7 +19,7 @@ pub mod tables;
 pub mod units;
 
 pub use diff::{Diff, diff};
-pub use finding::{Finding, Place, Severity};
+pub use finding::{Excerpt, Finding, Place, Severity};
 pub use load::{Loaded, Problem, SourceReport, load, load_with};
 pub use secrets::{Secret, Surroundings};
 pub use tables::{AfterDead, BackoffConfig, DeliveryConfig, FreshdeskConfig, ServerConfig, SpoolConfig};

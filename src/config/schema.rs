@@ -3,7 +3,7 @@
 //! serde stops at the first fault. So the fault is told, its key is cut out, and the rest is read
 //! again, until it fits. The typed tables are the schema; there is no second description of it.
 
-use super::files::Files;
+use super::files::{Files, Told};
 use super::finding::Finding;
 use serde::de::DeserializeOwned;
 use std::ops::Range;
@@ -22,7 +22,7 @@ pub(super) fn read<T: DeserializeOwned + Default>(
     files: &Files,
     path: &str,
     mut value: Spanned<DeValue<'_>>,
-    findings: &mut Vec<Finding>,
+    told: &mut Told,
 ) -> T {
     loop {
         let error = match T::deserialize(ValueDeserializer::from(value.clone())) {
@@ -31,8 +31,7 @@ pub(super) fn read<T: DeserializeOwned + Default>(
         };
         let span = error.span().unwrap_or(value.span());
         let steps = steps_to(&value, &span).unwrap_or_default();
-        let finding = tell(error.message(), &table_of(path, &steps));
-        findings.push(finding.at(files.place(span)));
+        told.tell_at(files, span, in_our_words(error.message(), &table_of(path, &steps)));
         if steps.is_empty() || !cut(&mut value, &steps) {
             return T::default();
         }
@@ -50,10 +49,12 @@ fn steps_to(value: &Spanned<DeValue<'_>>, span: &Range<usize>) -> Option<Vec<Ste
                 None => (key.span() == *span || inner.span() == *span).then(|| vec![step]),
             }
         }),
-        DeValue::Array(list) => list.iter().enumerate().find_map(|(index, inner)| match steps_to(inner, span) {
-            Some(steps) => within(Step::Index(index), steps),
-            None => (inner.span() == *span).then(|| vec![Step::Index(index)]),
-        }),
+        DeValue::Array(list) => {
+            list.iter().enumerate().find_map(|(index, inner)| match steps_to(inner, span) {
+                Some(steps) => within(Step::Index(index), steps),
+                None => (inner.span() == *span).then(|| vec![Step::Index(index)]),
+            })
+        }
         _ => None,
     }
 }
@@ -72,7 +73,9 @@ fn cut(value: &mut Spanned<DeValue<'_>>, steps: &[Step]) -> bool {
             *list = kept;
             true
         }
-        (Step::Index(index), DeValue::Array(list)) => list.get_mut(*index).is_some_and(|inner| cut(inner, rest)),
+        (Step::Index(index), DeValue::Array(list)) => {
+            list.get_mut(*index).is_some_and(|inner| cut(inner, rest))
+        }
         _ => false,
     }
 }
@@ -88,7 +91,7 @@ fn table_of(path: &str, steps: &[Step]) -> String {
 }
 
 /// serde's words in ours. Its description of what it found is left out: it quotes the value.
-fn tell(message: &str, table: &str) -> Finding {
+fn in_our_words(message: &str, table: &str) -> Finding {
     let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     if message.starts_with("unknown field") {
         return unknown_key(quoted[0], &quoted[1..], &format!("[{table}]"));
@@ -109,10 +112,12 @@ fn tell(message: &str, table: &str) -> Finding {
             };
             Finding::error("", format!("expected {what}"))
         }
-        None => message.lines().skip(1).fold(
-            Finding::error("", message.lines().next().unwrap_or("not understood")),
-            |finding, line| finding.help(line),
-        ),
+        None => {
+            message.lines().skip(1).fold(
+                Finding::error("", message.lines().next().unwrap_or("not understood")),
+                |finding, line| finding.help(line),
+            )
+        }
     }
 }
 
@@ -120,13 +125,16 @@ fn tell(message: &str, table: &str) -> Finding {
 pub(super) fn unknown_key(key: &str, allowed: &[&str], table: &str) -> Finding {
     let suggestion = did_you_mean(key, allowed);
     let hint = suggestion.map(|known| format!(", did you mean {known}?")).unwrap_or_default();
-    Finding::error("", format!("unknown key in {table}{hint}")).help(format!("allowed: {}", allowed.join(", ")))
+    Finding::error("", format!("unknown key in {table}{hint}"))
+        .help(format!("allowed: {}", allowed.join(", ")))
 }
 
 /// The known word nearest to a mistyped one, if it is near.
 pub(super) fn did_you_mean<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let near = known.iter().map(|candidate| (distance(candidate, word), *candidate));
-    near.filter(|(edits, candidate)| *edits * 3 <= candidate.chars().count().max(3)).min().map(|(_, best)| best)
+    near.filter(|(edits, candidate)| *edits * 3 <= candidate.chars().count().max(3))
+        .min()
+        .map(|(_, best)| best)
 }
 
 /// How many letters to add, drop, change or swap with the next (Damerau-Levenshtein, each place once).

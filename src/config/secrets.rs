@@ -100,7 +100,10 @@ pub(super) fn resolve(key: &str, reference: &SecretRef, file_name: &str, around:
         return Resolved::Missing(Finding::error(key, format!("{} is empty", described(reference))));
     }
     let inline = matches!(reference, SecretRef::Inline(_)).then(|| {
-        Finding::warning(key, format!("the secret is in the file itself, better {{ credential = \"{file_name}\" }}"))
+        Finding::warning(
+            key,
+            format!("the secret is in the file itself, better {{ credential = \"{file_name}\" }}"),
+        )
     });
     Resolved::Found(Secret::new(bytes), inline)
 }

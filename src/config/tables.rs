@@ -1,7 +1,7 @@
 //! The tables of the configuration as the rest of the program sees them: typed, complete, with defaults.
 
 use super::secrets::Secret;
-use super::units::{self, OneOrList};
+use super::units::{self, Listed, OneOrList};
 use crate::source::table::SecretRef;
 use serde::{Deserialize, Deserializer};
 use std::net::{IpAddr, SocketAddr};
@@ -209,7 +209,8 @@ pub enum AfterDead {
 }
 
 fn domain<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    let expecting = "a Freshdesk domain like \"acme\", \"acme.freshdesk.com\" or \"https://acme.freshdesk.com\"";
+    let expecting =
+        "a Freshdesk domain like \"acme\", \"acme.freshdesk.com\" or \"https://acme.freshdesk.com\"";
     units::text(deserializer, expecting, |text| {
         let name = text.strip_prefix("https://").unwrap_or(text);
         let name = name.strip_suffix('/').unwrap_or(name).to_ascii_lowercase();
@@ -293,10 +294,13 @@ fn absolute_path_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<O
 
 struct Listen(SocketAddr);
 
+impl Listed for Listen {
+    const FORMS: &'static str = "an address and a port, like \"127.0.0.1:8085\" or \"[::]:8443\"";
+}
+
 impl<'de> Deserialize<'de> for Listen {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let expecting = "an address and a port, like \"127.0.0.1:8085\" or \"[::]:8443\"";
-        units::text(deserializer, expecting, |text| text.parse().ok().map(Listen))
+        units::text(deserializer, Listen::FORMS, |text| text.parse().ok().map(Listen))
     }
 }
 
@@ -310,9 +314,13 @@ fn listen<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SocketAddr>,
 
 struct Address(IpAddr);
 
+impl Listed for Address {
+    const FORMS: &'static str = "an address, like \"127.0.0.1\"";
+}
+
 impl<'de> Deserialize<'de> for Address {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        units::text(deserializer, "an address, like \"127.0.0.1\"", |text| text.parse().ok().map(Address))
+        units::text(deserializer, Address::FORMS, |text| text.parse().ok().map(Address))
     }
 }
 
@@ -329,7 +337,11 @@ fn jitter<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     number_between(deserializer, 0.0, 1.0)
 }
 
-fn number_between<'de, D: Deserializer<'de>>(deserializer: D, least: f64, most: f64) -> Result<f64, D::Error> {
+fn number_between<'de, D: Deserializer<'de>>(
+    deserializer: D,
+    least: f64,
+    most: f64,
+) -> Result<f64, D::Error> {
     let number = f64::deserialize(deserializer)?;
     if (least..=most).contains(&number) {
         return Ok(number);
@@ -351,10 +363,14 @@ mod tests {
             let table = freshdesk(&format!("domain = \"{text}\""));
             assert_eq!(table.and_then(|table| table.domain).as_deref(), expect, "{text}");
         };
-        for good in ["acme", "acme.freshdesk.com", "https://acme.freshdesk.com", "https://ACME.freshdesk.com/"] {
+        for good in
+            ["acme", "acme.freshdesk.com", "https://acme.freshdesk.com", "https://ACME.freshdesk.com/"]
+        {
             check(good, Some("https://acme.freshdesk.com"));
         }
-        for wrong in ["", "http://acme.freshdesk.com", "acme.example.com", "a b", "https://", "-a", ".freshdesk.com"] {
+        for wrong in
+            ["", "http://acme.freshdesk.com", "acme.example.com", "a b", "https://", "-a", ".freshdesk.com"]
+        {
             check(wrong, None);
         }
     }
@@ -369,9 +385,14 @@ mod tests {
         for good in ["http://127.0.0.1:8090", "http://localhost:8090", "http://[::1]:8090", "http://[::1]"] {
             check(good, Some(good));
         }
-        for wrong in
-            ["http://10.0.0.1:8090", "http://localhost.example.com", "ftp://a", "https://u:p@a", "https://a/b", "acme"]
-        {
+        for wrong in [
+            "http://10.0.0.1:8090",
+            "http://localhost.example.com",
+            "ftp://a",
+            "https://u:p@a",
+            "https://a/b",
+            "acme",
+        ] {
             check(wrong, None);
         }
     }

@@ -76,7 +76,8 @@ pub fn show_size(bytes: u64) -> String {
 
 /// Deserializes a duration longer than nothing.
 pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    text(deserializer, DURATION_FORMS, |text| parse_duration(text).filter(|duration| !duration.is_zero()))
+    let duration = duration_or_zero(deserializer)?;
+    if duration.is_zero() { Err(de::Error::custom("expected more than 0s")) } else { Ok(duration) }
 }
 
 /// Deserializes a duration that may be nothing.
@@ -127,7 +128,9 @@ impl<E, R, W> Read<E, R, W> {
     }
 }
 
-impl<'de, T, E: fmt::Display, R: Fn(&str) -> Option<T>, W: Fn(u64) -> Option<T>> Visitor<'de> for Read<E, R, W> {
+impl<'de, T, E: fmt::Display, R: Fn(&str) -> Option<T>, W: Fn(u64) -> Option<T>> Visitor<'de>
+    for Read<E, R, W>
+{
     type Value = T;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -144,16 +147,22 @@ impl<'de, T, E: fmt::Display, R: Fn(&str) -> Option<T>, W: Fn(u64) -> Option<T>>
     }
 }
 
+/// Something that can stand alone or in a list.
+pub(super) trait Listed {
+    /// What it may look like, for messages.
+    const FORMS: &'static str;
+}
+
 /// Deserializes one value or a list of them.
 pub(super) struct OneOrList<T>(pub Vec<T>);
 
-impl<'de, T: de::Deserialize<'de>> de::Deserialize<'de> for OneOrList<T> {
+impl<'de, T: de::Deserialize<'de> + Listed> de::Deserialize<'de> for OneOrList<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Both<T>(PhantomData<T>);
-        impl<'de, T: de::Deserialize<'de>> Visitor<'de> for Both<T> {
+        impl<'de, T: de::Deserialize<'de> + Listed> Visitor<'de> for Both<T> {
             type Value = OneOrList<T>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("text or a list of texts")
+                f.write_str(T::FORMS)
             }
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
                 T::deserialize(de::value::StrDeserializer::new(text)).map(|one| OneOrList(vec![one]))
@@ -186,7 +195,9 @@ mod tests {
         check("3d", Some(259_200_000));
         check("1h30m", Some(5_400_000));
         check("0s", Some(0));
-        for wrong in ["", "5", "s", "5 s", "-5s", "1.5h", "5x", "5S", "1h30", "99999999999999999999s", "4000d"] {
+        for wrong in
+            ["", "5", "s", "5 s", "-5s", "1.5h", "5x", "5S", "1h30", "99999999999999999999s", "4000d"]
+        {
             check(wrong, None);
         }
     }
@@ -194,7 +205,7 @@ mod tests {
     #[test]
     fn a_shown_duration_reads_back() {
         let check = |text: &str| assert_eq!(parse_duration(text).map(show_duration).as_deref(), Some(text));
-        ["0s", "5s", "15m", "1h30m", "3d", "1d2h3m4s5ms", "20s"].map(check);
+        ["0s", "5s", "15m", "1h30m", "3d", "1d2h3m4s5ms", "20s"].into_iter().for_each(check);
     }
 
     #[test]
