@@ -65,9 +65,9 @@ pub struct Finding {
     /// How bad.
     pub severity: Severity,
     /// Where; absent when the fault is not in a line of a file.
-    pub place: Option<Place>,
+    pub place: Option<Box<Place>>,
     /// What to quote when there is no place.
-    pub excerpt: Option<Excerpt>,
+    pub excerpt: Option<Box<Excerpt>>,
     /// The key as written in the file (`source.b2chat.secret`); empty when the line or the words say it.
     pub key: String,
     /// Lower case, no full stop.
@@ -96,7 +96,7 @@ impl Finding {
 
     /// The same finding, pointing at `place`.
     pub fn at(self, place: Option<Place>) -> Finding {
-        Finding { place, ..self }
+        Finding { place: place.map(Box::new), ..self }
     }
 
     /// The same finding with one more line of help.
@@ -232,7 +232,7 @@ mod tests {
     #[test]
     fn a_finding_in_a_preset_quotes_the_template() {
         let text = "event.title = 'incoming_message'".to_owned();
-        let excerpt = Some(Excerpt { line: 1, column: 13, text });
+        let excerpt = Some(Box::new(Excerpt { line: 1, column: 13, text }));
         let what = "one = assigns nothing; compare with ==";
         let finding = Finding { excerpt, ..Finding::error("source.sendpulse.keep_if", what) };
         let expect = "error: source.sendpulse.keep_if: event.title = 'incoming_message'\n                                             \

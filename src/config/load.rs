@@ -363,7 +363,8 @@ impl<'a> Reader<'a> {
         let exact = problem.at.clone().zip(problem.within.as_ref());
         let exact = exact.and_then(|(span, excerpt)| self.files.place_in_template(span, excerpt));
         let place = exact.or_else(|| problem.at.and_then(|span| self.files.place(span)));
-        let finding = Finding { place, excerpt: problem.within, ..Finding::error(problem.key, problem.what) };
+        let excerpt = problem.within.map(Box::new);
+        let finding = Finding { excerpt, ..Finding::error(problem.key, problem.what) }.at(place);
         let finding = problem.help.into_iter().fold(finding, Finding::help);
         // What is wrong in [ticket] is wrong in every source.
         if !self.told.findings.contains(&finding) {

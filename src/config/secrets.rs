@@ -163,8 +163,12 @@ fn file(key: &str, path: &Path) -> Result<Vec<u8>, Finding> {
 }
 
 fn read(path: &Path) -> std::io::Result<Vec<u8>> {
-    if fs::metadata(path)?.len() > SECRET_BYTES_MAX {
-        return Err(std::io::Error::new(ErrorKind::FileTooLarge, "larger than 64 KiB"));
+    let metadata = fs::metadata(path)?;
+    if !metadata.is_file() {
+        return Err(std::io::Error::new(ErrorKind::InvalidInput, "it is not a plain file"));
+    }
+    if metadata.len() > SECRET_BYTES_MAX {
+        return Err(std::io::Error::new(ErrorKind::FileTooLarge, "it is larger than 64 KiB"));
     }
     fs::read(path)
 }
