@@ -5,6 +5,7 @@
 
 use deskspool::config::{self, Finding, Problem, Secret, Severity, SourceReport, Surroundings};
 use deskspool::source::table::{SourceTable, TicketTable};
+use proptest::prelude::*;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -139,5 +140,42 @@ fn there_are_enough_cases_and_none_shows_a_secret() {
             assert!(!golden.contains(secret), "{} shows {secret}", case.display());
         }
         assert!(golden.split("error: ").all(|finding| finding.lines().count() <= 6), "{}", case.display());
+    }
+}
+
+/// The example with pieces replaced: what admins' slips look like to the parser.
+fn slipped() -> impl Strategy<Value = String> {
+    let example = fs::read_to_string("packaging/deskspool.toml").expect("the example");
+    let piece = prop_oneof![
+        "[\\[\\]{}=\"'#,\\\\ \n\tñ€a1.]{0,4}",
+        Just("\"\"\"".to_owned()),
+        Just("[[x]]".to_owned())
+    ];
+    prop::collection::vec((0.0..1.0f64, 0usize..12, piece), 1..6).prop_map(move |slips| {
+        let mut characters: Vec<char> = example.chars().collect();
+        for (place, length, piece) in slips {
+            let start = (characters.len() as f64 * place) as usize;
+            let end = (start + length).min(characters.len());
+            characters.splice(start..end, piece.chars());
+        }
+        characters.into_iter().collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn no_slip_of_the_pen_breaks_the_reader(text in slipped()) {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("deskspool.toml");
+        fs::write(&path, &text).expect("write the file");
+        fs::create_dir(directory.path().join("conf.d")).expect("make conf.d");
+        fs::write(directory.path().join("conf.d/1.toml"), &text).expect("write the file");
+        let findings = config::load_with(&path, &surroundings(), &compile).err().unwrap_or_default();
+        for finding in &findings {
+            prop_assert!(finding.to_string().lines().count() <= 6);
+            let place = finding.place.as_deref();
+            prop_assert!(place.is_none_or(|place| place.caret.start <= place.text.chars().count() + 1));
+        }
     }
 }

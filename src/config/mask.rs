@@ -141,4 +141,13 @@ mod tests {
         check("secret = \"abc\nx = \"y\"", "secret = \"***\nx = \"y\"");
         check("proxy = \"http://u:p@proxy:1\"", "proxy = \"******************\"");
     }
+
+    proptest::proptest! {
+        #[test]
+        fn lines_and_columns_stay(text in "[\\[\\]{}=\"'#,\\\\ \n\rkeyñ€a1.]{0,60}") {
+            let masked: String = mask(&text).into_iter().collect();
+            let shape = |text: &str| text.split('\n').map(|line| line.chars().count()).collect::<Vec<_>>();
+            proptest::prop_assert_eq!(shape(&masked), shape(&text));
+        }
+    }
 }

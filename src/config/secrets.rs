@@ -63,9 +63,11 @@ impl Surroundings {
         }
     }
 
-    /// The same for `deskspool check`: in a shell there are no credentials, and that is nobody's fault.
-    pub fn of_shell() -> Surroundings {
-        Surroundings { service: false, ..Surroundings::of_process() }
+    /// The same for `deskspool check`: it speaks for the service when systemd passed it the credentials, as
+    /// in `ExecStartPre=`; in a shell there are none, and that is nobody's fault.
+    pub fn of_check() -> Surroundings {
+        let process = Surroundings::of_process();
+        Surroundings { service: process.credentials_directory.is_some(), ..process }
     }
 }
 
