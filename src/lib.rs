@@ -1,6 +1,7 @@
 //! deskspool.
 pub mod backoff;
 pub mod clock;
+pub mod config;
 pub mod dispatch;
 pub mod freshdesk;
 pub mod source;

@@ -51,8 +51,7 @@ impl<'de> Deserialize<'de> for Scalar {
 }
 
 /// One secret: where it is found, or (with a warning from `check`) the secret itself.
-#[derive(Clone, Deserialize)]
-#[serde(untagged)]
+#[derive(Clone)]
 pub enum SecretRef {
     /// `{ credential = "x" }`: `$CREDENTIALS_DIRECTORY/x`, given by systemd.
     Credential(CredentialRef),
@@ -65,27 +64,62 @@ pub enum SecretRef {
 }
 
 /// `{ credential = "x" }`.
-#[derive(Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone)]
 pub struct CredentialRef {
     /// Name given in the unit's `LoadCredential=`.
     pub credential: String,
 }
 
 /// `{ file = "/path" }`.
-#[derive(Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone)]
 pub struct FileRef {
     /// Absolute path.
     pub file: std::path::PathBuf,
 }
 
 /// `{ env = "NAME" }`.
-#[derive(Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone)]
 pub struct EnvRef {
     /// Name of the environment variable.
     pub env: String,
+}
+
+impl<'de> Deserialize<'de> for SecretRef {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(SecretRefVisitor)
+    }
+}
+
+/// By hand, because an untagged enum would not say which key inside the braces is wrong.
+struct SecretRefVisitor;
+
+impl<'de> Visitor<'de> for SecretRefVisitor {
+    type Value = SecretRef;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("{ credential = \"…\" }, { file = \"/…\" } or { env = \"…\" }")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<SecretRef, E> {
+        Ok(SecretRef::Inline(text.to_owned()))
+    }
+
+    fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<SecretRef, A::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Braces {
+            credential: Option<String>,
+            file: Option<std::path::PathBuf>,
+            env: Option<String>,
+        }
+        let braces = Braces::deserialize(de::value::MapAccessDeserializer::new(map))?;
+        match (braces.credential, braces.file, braces.env) {
+            (Some(credential), None, None) => Ok(SecretRef::Credential(CredentialRef { credential })),
+            (None, Some(file), None) => Ok(SecretRef::File(FileRef { file })),
+            (None, None, Some(env)) => Ok(SecretRef::Env(EnvRef { env })),
+            _ => Err(de::Error::invalid_value(de::Unexpected::Map, &self)),
+        }
+    }
 }
 
 impl fmt::Debug for SecretRef {
@@ -101,13 +135,48 @@ impl fmt::Debug for SecretRef {
 }
 
 /// One secret, or several during rotation.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
+#[derive(Clone, Debug)]
 pub enum SecretRefs {
     /// The usual case.
     One(SecretRef),
     /// The old and the new one.
     Several(Vec<SecretRef>),
+}
+
+impl SecretRefs {
+    /// All of them.
+    pub fn all(&self) -> &[SecretRef] {
+        match self {
+            SecretRefs::One(one) => std::slice::from_ref(one),
+            SecretRefs::Several(several) => several,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for SecretRefs {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OneOrSeveral;
+        impl<'de> Visitor<'de> for OneOrSeveral {
+            type Value = SecretRefs;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                SecretRefVisitor.expecting(f)
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<SecretRefs, E> {
+                SecretRefVisitor.visit_str(text).map(SecretRefs::One)
+            }
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<SecretRefs, A::Error> {
+                SecretRefVisitor.visit_map(map).map(SecretRefs::One)
+            }
+            fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<SecretRefs, A::Error> {
+                let mut several = Vec::new();
+                while let Some(one) = list.next_element()? {
+                    several.push(one);
+                }
+                Ok(SecretRefs::Several(several))
+            }
+        }
+        deserializer.deserialize_any(OneOrSeveral)
+    }
 }
 
 /// `verify = { scheme = "…", … }`, interface §5.3.
