@@ -81,11 +81,11 @@ impl Account {
 
     /// Whether `calls` calls may be made now; they are taken off the budget when it says `Go` or `Probe`.
     pub fn ask(&mut self, calls: usize, now: Duration) -> Permit {
-        if let Some(trouble) = &self.trouble {
-            if self.is_probing || now < trouble.probe_at {
-                // The prober wakes the others when it is through; until then its deadline is a guess.
-                return Permit::NotBefore(trouble.probe_at.max(now + Duration::from_secs(1)));
-            }
+        if let Some(trouble) = &self.trouble
+            && (self.is_probing || now < trouble.probe_at)
+        {
+            // The prober wakes the others when it is through; until then its deadline is a guess.
+            return Permit::NotBefore(trouble.probe_at.max(now + Duration::from_secs(1)));
         }
         if now < self.paused_until {
             return Permit::NotBefore(self.paused_until);

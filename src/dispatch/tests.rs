@@ -120,6 +120,8 @@ impl Desk for ScriptedDesk {
     }
 }
 
+type Deliveries = Arc<Mutex<Vec<(Id, Option<u64>)>>>;
+
 struct Rig {
     directory: TempDir,
     clock: Arc<ManualClock>,
@@ -127,7 +129,7 @@ struct Rig {
     spool: Option<Arc<Spool>>,
     dispatch: Option<Dispatch>,
     rate_per_minute: u32,
-    delivered: Arc<Mutex<Vec<(Id, Option<u64>)>>>,
+    delivered: Deliveries,
 }
 
 /// The body is what is written; `unmappable` and `nothing` are what they say.
@@ -157,7 +159,7 @@ impl Rig {
         let clock = ManualClock::at(START);
         let desk = Arc::new(ScriptedDesk { clock: clock.clone(), books: Mutex::default() });
         let directory = tempfile::tempdir().unwrap();
-        let delivered = Arc::default();
+        let delivered = Deliveries::default();
         let mut rig =
             Rig { directory, clock, desk, spool: None, dispatch: None, rate_per_minute: 1000, delivered };
         rig.start();

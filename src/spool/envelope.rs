@@ -242,9 +242,11 @@ impl Change {
         let mut encoder = Encoder::default();
         encoder.u64(id);
         match self {
-            Change::Begun { at } | Change::Dropped { at } => drop(encoder.u64(at.0)),
+            Change::Begun { at } | Change::Dropped { at } => {
+                encoder.u64(at.0);
+            }
             Change::Progressed { step, ticket, opened } => {
-                drop(encoder.u32(*step).u64(*ticket).u8(u8::from(*opened)));
+                encoder.u32(*step).u64(*ticket).u8(u8::from(*opened));
             }
             Change::Deferred { attempts, due, doubt, ran, reason } => {
                 encoder.u32(*attempts).u64(due.0).text(reason);
@@ -261,7 +263,9 @@ impl Change {
                     ran.encode(&mut encoder);
                 }
             }
-            Change::Held { reason } => drop(encoder.text(reason)),
+            Change::Held { reason } => {
+                encoder.text(reason);
+            }
             Change::Retried => {}
         }
         encoder.finish()
