@@ -11,6 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 
 use super::connection::{self, Shared};
 use super::refusal::Reason;
@@ -57,7 +58,7 @@ impl Acceptor {
         let mut polled: Vec<PollFd<'_>> =
             sockets.map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN)).collect();
         match poll(&mut polled, Some(&TICK)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
         let ready = self.listeners.iter().zip(&polled).filter(|(_, polled)| !polled.revents().is_empty());
@@ -78,11 +79,13 @@ impl Acceptor {
         }
     }
 
-    /// Out of descriptors or memory, most likely: makes room and waits for it.
+    /// Waits a moment before the next try; when descriptors or memory ran out, makes room.
     fn stand_back(&self, error: &io::Error, warnings: &Throttle) {
         self.shared.counters.accept_errors.fetch_add(1, Ordering::Relaxed);
         warnings.warn(&format!("cannot accept connections: {error}"));
-        self.shared.table.evict_oldest();
+        if is_shortage(error) {
+            self.shared.table.evict_oldest();
+        }
         self.shared.table.await_departure(PAUSE);
     }
 
@@ -123,6 +126,11 @@ impl Acceptor {
             let _ = stream.read(&mut unread);
         }
     }
+}
+
+fn is_shortage(error: &io::Error) -> bool {
+    let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    Errno::from_io_error(error).is_some_and(|errno| shortages.contains(&errno))
 }
 
 /// The connection at the head of the queue is broken, the listener is not.

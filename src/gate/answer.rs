@@ -17,16 +17,24 @@ const HEADERS_MAX: usize = 32;
 const BODY_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
 /// Headers that concern one connection, or that say what answers.
-const DROPPED: [&str; 8] = [
-    "connection",
-    "content-length",
-    "keep-alive",
-    "server",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
+const DROPPED: [&str; 8] =
+    ["connection", "content-length", "keep-alive", "server", "te", "trailer", "transfer-encoding", "upgrade"];
+
+/// Where an answer comes from, and by when.
+pub(super) struct Incoming<'a, S> {
+    pub stream: &'a mut Deadlined<S>,
+    pub buffer: &'a mut Buffer,
+    pub deadline: Instant,
+}
+
+impl<S: Timed> Incoming<'_, S> {
+    fn fill(&mut self) -> io::Result<()> {
+        match self.buffer.fill(self.stream, self.deadline)? {
+            0 => Err(ErrorKind::UnexpectedEof.into()),
+            _ => Ok(()),
+        }
+    }
+}
 
 /// Where a connection collects an answer; kept between requests.
 #[derive(Debug, Default)]
@@ -54,32 +62,27 @@ enum AnswerFraming {
 
 impl Answer {
     /// Reads one answer, to a HEAD request if `to_head`. Anything odd is [`ErrorKind::InvalidData`].
-    pub fn read<S: Timed>(
-        &mut self,
-        stream: &mut Deadlined<S>,
-        buffer: &mut Buffer,
-        (to_head, deadline): (bool, Instant),
-    ) -> io::Result<()> {
+    pub fn read<S: Timed>(&mut self, mut from: Incoming<'_, S>, to_head: bool) -> io::Result<()> {
         self.body.clear();
         let shape = loop {
-            fill(stream, buffer, deadline)?;
-            if let Some(shape) = self.read_head(buffer.filled(), to_head)? {
+            from.fill()?;
+            if let Some(shape) = self.read_head(from.buffer.filled(), to_head)? {
                 break shape;
             }
-            if buffer.filled().len() > HEAD_BYTES_MAX {
+            if from.buffer.filled().len() > HEAD_BYTES_MAX {
                 return Err(odd("the head is too long"));
             }
         };
-        buffer.consume(shape.head_bytes);
+        from.buffer.consume(shape.head_bytes);
         match shape.framing {
             AnswerFraming::Nothing => {}
-            AnswerFraming::Length(length) => self.read_exactly(stream, buffer, (length, deadline))?,
-            AnswerFraming::Chunked => self.read_chunked(stream, buffer, deadline)?,
+            AnswerFraming::Length(length) => self.read_exactly(&mut from, length)?,
+            AnswerFraming::Chunked => self.read_chunked(&mut from)?,
         }
         if !matches!(shape.framing, AnswerFraming::Nothing) {
             self.length = Some(self.body.len() as u64);
         }
-        if buffer.filled().is_empty() { Ok(()) } else { Err(odd("bytes after the answer")) }
+        if from.buffer.filled().is_empty() { Ok(()) } else { Err(odd("bytes after the answer")) }
     }
 
     /// The answer as the client gets it. `keep_alive` says whether the connection stays.
@@ -113,7 +116,8 @@ impl Answer {
             Ok(Status::Partial) => return Ok(None),
             Err(_) => return Err(odd("not an answer")),
         };
-        let status = response.code.filter(|code| (200..600).contains(code)).ok_or_else(|| odd("not a status"))?;
+        let status =
+            response.code.filter(|code| (200..600).contains(code)).ok_or_else(|| odd("not a status"))?;
         let framing = framing_of(response.headers)?;
         self.length = match (status, &framing) {
             (204 | 304, _) => None,
@@ -146,38 +150,28 @@ impl Answer {
         }
     }
 
-    fn read_exactly<S: Timed>(
-        &mut self,
-        stream: &mut Deadlined<S>,
-        buffer: &mut Buffer,
-        (length, deadline): (u64, Instant),
-    ) -> io::Result<()> {
+    fn read_exactly<S: Timed>(&mut self, from: &mut Incoming<'_, S>, length: u64) -> io::Result<()> {
         let length = usize::try_from(length).map_err(|_| odd("the body is too long"))?;
         loop {
-            let here = buffer.filled().len().min(length - self.body.len());
-            self.body.extend_from_slice(&buffer.filled()[..here]);
-            buffer.consume(here);
+            let here = from.buffer.filled().len().min(length - self.body.len());
+            self.body.extend_from_slice(&from.buffer.filled()[..here]);
+            from.buffer.consume(here);
             if self.body.len() == length {
                 return Ok(());
             }
-            fill(stream, buffer, deadline)?;
+            from.fill()?;
         }
     }
 
-    fn read_chunked<S: Timed>(
-        &mut self,
-        stream: &mut Deadlined<S>,
-        buffer: &mut Buffer,
-        deadline: Instant,
-    ) -> io::Result<()> {
+    fn read_chunked<S: Timed>(&mut self, from: &mut Incoming<'_, S>) -> io::Result<()> {
         let mut chunked = Chunked::new(BODY_BYTES_MAX);
         loop {
-            let used = chunked.decode(buffer.filled(), &mut self.body).map_err(|refusal| odd(refusal.detail))?;
-            buffer.consume(used);
+            let decoded = chunked.decode(from.buffer.filled(), &mut self.body);
+            from.buffer.consume(decoded.map_err(|refusal| odd(refusal.detail))?);
             if chunked.is_done() {
                 return Ok(());
             }
-            fill(stream, buffer, deadline)?;
+            from.fill()?;
         }
     }
 }
@@ -194,13 +188,6 @@ fn framing_of(headers: &[httparse::Header<'_>]) -> io::Result<AnswerFraming> {
             length.map(AnswerFraming::Length).ok_or_else(|| odd("the body is too long"))
         }
         _ => Err(odd("unclear framing")),
-    }
-}
-
-fn fill<S: Timed>(stream: &mut Deadlined<S>, buffer: &mut Buffer, deadline: Instant) -> io::Result<()> {
-    match buffer.fill(stream, deadline)? {
-        0 => Err(ErrorKind::UnexpectedEof.into()),
-        _ => Ok(()),
     }
 }
 
@@ -223,7 +210,8 @@ mod tests {
         let mut answer = Answer::default();
         let deadline = Instant::now() + Duration::from_secs(5);
         let mut stream = Deadlined::new(ours);
-        let read = answer.read(&mut stream, &mut Buffer::default(), (to_head, deadline));
+        let from = Incoming { stream: &mut stream, buffer: &mut Buffer::default(), deadline };
+        let read = answer.read(from, to_head);
         let mut out = Vec::new();
         answer.write(Version::Http11, false, &mut out);
         read.map(|()| String::from_utf8(out).expect("text")).map_err(|error| error.kind())

@@ -77,8 +77,9 @@ pub(super) fn peer(head: &Head<'_>, socket_peer: IpAddr, trusted_proxies: &[IpAd
     if !trusted_proxies.contains(&socket_peer) {
         return socket_peer;
     }
-    let hops: Vec<&[u8]> =
-        values(&head.headers, "x-forwarded-for").flat_map(|value| value.split(|&byte| byte == b',')).collect();
+    let hops: Vec<&[u8]> = values(&head.headers, "x-forwarded-for")
+        .flat_map(|value| value.split(|&byte| byte == b','))
+        .collect();
     for hop in hops.iter().rev() {
         match parse_hop(hop) {
             Some(address) if trusted_proxies.contains(&address) => {}
@@ -146,7 +147,8 @@ mod tests {
 
     #[test]
     fn forwarded_addresses_are_believed_from_proxies_only() {
-        let proxies: Vec<IpAddr> = ["127.0.0.1", "10.0.0.1"].iter().map(|a| a.parse().expect("an address")).collect();
+        let proxies: Vec<IpAddr> =
+            ["127.0.0.1", "10.0.0.1"].iter().map(|a| a.parse().expect("an address")).collect();
         let check = |socket: &str, forwarded: &str, expect: &str| {
             let raw = format!("GET / HTTP/1.1\r\nHost: x\r\n{forwarded}\r\n");
             let head = Head::parse(raw.as_bytes(), 64).expect("a good head");

@@ -183,7 +183,7 @@ impl Gate {
         *self.shared.settings.write().expect("nothing panics while it swaps the settings") = settings;
     }
 
-    /// tiny_http answers. For a watchdog: it does not wait for other requests.
+    /// tiny_http answers a ping on a connection of its own. For a watchdog: other requests do not hold it up.
     pub fn upstream_answers(&self, within: Duration) -> bool {
         self.shared.pool.answers(within)
     }

@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::answer::Answer;
+use super::answer::{Answer, Incoming};
 use super::refusal::{Reason, Refusal};
 use super::request::Buffer;
 use super::stream::Deadlined;
@@ -63,6 +63,9 @@ pub(super) struct Pool {
     state: Mutex<State>,
     /// A connection came back, went away, or is no longer being opened.
     changed: Condvar,
+    /// A connection is no longer being opened. Apart from `changed`, so that a watchdog that waits here does
+    /// not swallow the one wake-up that was meant for a request.
+    opened: Condvar,
     warnings: Throttle,
 }
 
@@ -80,7 +83,13 @@ impl Pool {
     /// A pool of at most `width` connections to the Unix socket at `path`.
     pub fn new(path: PathBuf, width: usize) -> Pool {
         let state = State { width, ..State::default() };
-        Pool { path, state: Mutex::new(state), changed: Condvar::new(), warnings: Throttle::default() }
+        Pool {
+            path,
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            opened: Condvar::new(),
+            warnings: Throttle::default(),
+        }
     }
 
     /// Sends one request and reads its answer.
@@ -93,9 +102,18 @@ impl Pool {
         Ok(())
     }
 
-    /// tiny_http answers a ping on a new connection. For a watchdog: it does not wait for a free place.
+    /// tiny_http answers a ping on a new connection. For a watchdog: it does not wait for one that is in use,
+    /// but for its turn to open one.
     pub fn answers(&self, within: Duration) -> bool {
-        self.open_one(Instant::now() + within).is_ok()
+        let deadline = Instant::now() + within;
+        let state = self.opened.wait_timeout_while(self.state(), within, |state| state.is_opening);
+        let (mut state, waited) = state.expect(NO_PANIC);
+        if waited.timed_out() {
+            return false;
+        }
+        let _place = self.start_opening(&mut state);
+        drop(state);
+        self.open_one(deadline).is_ok()
     }
 
     /// Connections that are open to tiny_http.
@@ -137,10 +155,9 @@ impl Pool {
                 }
                 state.open -= 1;
             } else if state.open < state.width && !state.is_opening {
-                state.is_opening = true;
-                state.open += 1;
+                let place = self.start_opening(&mut state);
                 drop(state);
-                return self.open_in(Place { pool: self, is_opening: true }, deadline);
+                return self.open_in(place, deadline);
             } else {
                 let left = deadline.saturating_duration_since(Instant::now());
                 if left.is_zero() {
@@ -149,6 +166,12 @@ impl Pool {
                 state = self.changed.wait_timeout(state, left).expect(NO_PANIC).0;
             }
         }
+    }
+
+    fn start_opening(&self, state: &mut State) -> Place<'_> {
+        state.is_opening = true;
+        state.open += 1;
+        Place { pool: self, is_opening: true }
     }
 
     fn open_in<'a>(&self, mut place: Place<'a>, deadline: Instant) -> Result<(Upstream, Place<'a>), Refusal> {
@@ -199,7 +222,9 @@ impl Upstream {
     fn exchange(&mut self, request: &Outgoing<'_>, answer: &mut Answer) -> io::Result<()> {
         self.stream.write_all(request.head, request.deadline)?;
         self.stream.write_all(request.body, request.deadline)?;
-        answer.read(&mut self.stream, &mut self.buffer, (request.is_head, request.deadline))?;
+        let from =
+            Incoming { stream: &mut self.stream, buffer: &mut self.buffer, deadline: request.deadline };
+        answer.read(from, request.is_head)?;
         self.buffer.shrink();
         Ok(())
     }
@@ -224,6 +249,7 @@ impl Place<'_> {
         self.is_opening = false;
         self.pool.state().is_opening = false;
         self.pool.changed.notify_all();
+        self.pool.opened.notify_all();
     }
 
     /// The connection is in order and waits for its next request.
@@ -246,6 +272,7 @@ impl Drop for Place<'_> {
         }
         if self.is_opening {
             self.pool.changed.notify_all();
+            self.pool.opened.notify_all();
         } else {
             self.pool.changed.notify_one();
         }

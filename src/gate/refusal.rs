@@ -147,7 +147,10 @@ impl Counters {
 
     /// How often requests were refused for each reason.
     pub fn refused(&self) -> Vec<(Reason, u64)> {
-        Reason::ALL.iter().map(|&reason| (reason, self.refused[reason as usize].load(Ordering::Relaxed))).collect()
+        Reason::ALL
+            .iter()
+            .map(|&reason| (reason, self.refused[reason as usize].load(Ordering::Relaxed)))
+            .collect()
     }
 }
 

@@ -215,7 +215,8 @@ impl Table {
     }
 
     fn evict(&self, entries: &Entries, may_go: impl Fn(&Slot) -> bool) -> bool {
-        let unfinished = |slot: &&Arc<Slot>| !slot.is_evicted() && !slot.is_in(Phase::Complete) && may_go(slot);
+        let unfinished =
+            |slot: &&Arc<Slot>| !slot.is_evicted() && !slot.is_in(Phase::Complete) && may_go(slot);
         let oldest = entries.slots.values().filter(unfinished);
         let oldest = oldest.min_by_key(|slot| slot.since_millis.load(Ordering::Relaxed));
         let Some(oldest) = oldest else { return false };
@@ -290,7 +291,8 @@ mod tests {
     #[test]
     fn the_oldest_unfinished_connection_goes() {
         let mut room = Room::new();
-        let [first, second] = ["1.1.1.1", "2.2.2.2"].map(|peer| room.admit(peer, false, (2, 2)).expect("room"));
+        let [first, second] =
+            ["1.1.1.1", "2.2.2.2"].map(|peer| room.admit(peer, false, (2, 2)).expect("room"));
         first.0.enter(Phase::Complete);
         let third = room.admit("3.3.3.3", false, (2, 2)).expect("the second has to go");
         assert_eq!([&first, &second, &third].map(|seat| seat.0.is_evicted()), [false, true, false]);

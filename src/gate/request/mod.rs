@@ -237,7 +237,8 @@ impl<S: Timed> Reader<S> {
         deadline: Instant,
         reservation: &mut Reservation,
     ) -> Result<(), ReadError> {
-        let length = usize::try_from(length).map_err(|_| Reason::BodyTooLarge.because("beyond this machine"))?;
+        let length =
+            usize::try_from(length).map_err(|_| Reason::BodyTooLarge.because("beyond this machine"))?;
         let here = self.buffer.filled().len().min(length);
         make_room(&mut self.body, here.max(length.min(BODY_STEP_BYTES)), reservation)?;
         self.body.extend_from_slice(&self.buffer.filled()[..here]);
@@ -285,7 +286,11 @@ fn make_room(body: &mut Vec<u8>, bytes: usize, reservation: &mut Reservation) ->
     Ok(())
 }
 
-fn fill<S: Timed>(buffer: &mut Buffer, stream: &mut Deadlined<S>, deadline: Instant) -> Result<(), ReadError> {
+fn fill<S: Timed>(
+    buffer: &mut Buffer,
+    stream: &mut Deadlined<S>,
+    deadline: Instant,
+) -> Result<(), ReadError> {
     check_read(buffer.fill(stream, deadline))
 }
 
@@ -303,4 +308,57 @@ fn check_read(result: io::Result<usize>) -> Result<(), ReadError> {
 
 fn ascii(bytes: &[u8]) -> String {
     bytes.iter().map(|&byte| if byte.is_ascii() { char::from(byte) } else { '?' }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::gate::Budget;
+
+    /// Reads one request after another from a client that sends `raw` and hangs up.
+    fn read_all(raw: &str) -> (Vec<Request>, ReadError) {
+        let (ours, mut theirs) = UnixStream::pair().expect("a pair of sockets");
+        theirs.write_all(raw.as_bytes()).expect("room for the request");
+        drop(theirs);
+        let (limits, budget) = (Limits::default(), Arc::new(Budget::default()));
+        let mut reader = Reader::new(ours, &limits);
+        let mut requests = Vec::new();
+        loop {
+            match reader.read_request(&limits, &mut budget.reservation(&limits)) {
+                Ok(request) => requests.push(request),
+                Err(error) => return (requests, error),
+            }
+        }
+    }
+
+    #[test]
+    fn whole_requests_come_one_after_another() {
+        let (requests, end) = read_all(
+            "POST /a?b HTTP/1.1\r\nHost: x\r\nX-Name: Jos\u{e9}\r\nContent-Length: 3\r\n\r\nabc\
+             PUT /c HTTP/1.0\r\n\r\n",
+        );
+        let [post, put] = &requests[..] else { panic!("{requests:?}") };
+        assert_eq!(
+            (post.method.as_str(), post.target.as_str(), &post.body[..]),
+            ("POST", "/a?b", &b"abc"[..])
+        );
+        assert_eq!((post.header("x-name"), post.header("absent")), (Some("Jos??"), None));
+        assert!(post.keep_alive && !put.keep_alive);
+        assert!(matches!(end, ReadError::Closed));
+    }
+
+    #[test]
+    fn the_end_says_what_was_wrong() {
+        assert!(matches!(read_all("POST / HT").1, ReadError::Truncated));
+        let half = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\na";
+        assert!(matches!(read_all(half).1, ReadError::Truncated));
+        let refused = read_all("POST / HTTP/3.0\r\n\r\n").1;
+        assert!(
+            matches!(refused, ReadError::Refused(refusal) if refusal.reason == Reason::VersionUnsupported)
+        );
+    }
 }

@@ -39,7 +39,10 @@ fn well_formed_requests_are_relayed() {
     ok("GET / HTTP/1.0\r\n\r\n", false);
     ok("GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n", true);
     ok("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc", true);
-    ok("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: Chunked\r\n\r\n3;a=b\r\nabc\r\n0\r\nX: y\r\n\r\n", true);
+    ok(
+        "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: Chunked\r\n\r\n3;a=b\r\nabc\r\n0\r\nX: y\r\n\r\n",
+        true,
+    );
     ok("PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", true);
     ok("OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", true);
     ok("PURGE / HTTP/1.1\r\nHost: x\r\n\r\n", true);
@@ -165,8 +168,10 @@ fn large_bodies_arrive_whole() {
     client.send(format!("POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
     let echoed = client.answer().body;
     assert!(echoed.ends_with(&body), "{} bytes", echoed.len());
-    let chunks: String = body.as_bytes().chunks(50_000).map(|c| format!("c350\r\n{}\r\n", c.escape_ascii())).collect();
-    client.send(format!("POST /b HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}0\r\n\r\n"));
+    let chunks: String =
+        body.as_bytes().chunks(50_000).map(|c| format!("c350\r\n{}\r\n", c.escape_ascii())).collect();
+    client
+        .send(format!("POST /b HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}0\r\n\r\n"));
     let echoed = client.answer().body;
     assert!(echoed.contains("Content-Length: 700000\n") && echoed.ends_with(&body), "{} bytes", echoed.len());
     assert_eq!(room.gate.shared.budget.held_bytes(), 0);

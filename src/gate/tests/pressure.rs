@@ -33,7 +33,8 @@ fn a_full_table_evicts_the_oldest_unfinished() {
 #[test]
 fn a_table_full_of_waiting_clients_refuses_newcomers() {
     let room = Room::new(Limits { connections_max: 2, ..Limits::default() });
-    let mut waiting: Vec<_> = (0..2).map(|_| room.client_with("GET /hold HTTP/1.1\r\nHost: x\r\n\r\n")).collect();
+    let mut waiting: Vec<_> =
+        (0..2).map(|_| room.client_with("GET /hold HTTP/1.1\r\nHost: x\r\n\r\n")).collect();
     until("both wait", || room.received() == 2);
     let mut newcomer = room.client();
     let answer = newcomer.answer();
@@ -81,7 +82,8 @@ fn announced_bodies_cost_nothing_until_they_come() {
 #[test]
 fn resets_kill_nothing() {
     let room = Room::new(Limits::default());
-    for raw in ["", "GET / HTTP/1.1\r\nHost: x\r\n\r\n", SLOW_BODY, "GET /large HTTP/1.1\r\nHost: x\r\n\r\n"] {
+    for raw in ["", "GET / HTTP/1.1\r\nHost: x\r\n\r\n", SLOW_BODY, "GET /large HTTP/1.1\r\nHost: x\r\n\r\n"]
+    {
         for _ in 0..100 {
             let client = room.client_with(raw);
             socket2::SockRef::from(client.socket()).set_linger(Some(Duration::ZERO)).unwrap();
