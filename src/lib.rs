@@ -4,5 +4,6 @@ pub mod clock;
 pub mod config;
 pub mod dispatch;
 pub mod freshdesk;
+pub mod gate;
 pub mod source;
 pub mod spool;
