@@ -1,0 +1,279 @@
+//! The control socket: how admins ask and tell the running daemon.
+//!
+//! HTTP over a Unix socket of mode 0660: whoever may write to it is an admin, and may read customer text
+//! through `show`. One implementation of each verb, here; the command line only asks and renders.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /status` | a [`Snapshot`](crate::status::Snapshot) |
+//! | `GET /queue?…` | one [`Row`](view::Row) per line |
+//! | `GET /envelope/ID` | an [`EnvelopeView`](view::EnvelopeView), 404 when unknown |
+//! | `POST /count`, `/retry`, `/drop` | takes a [`Selection`](view::Selection), answers a [`Done`](view::Done) |
+//! | `POST /reload` | `{"text":…}`, 409 when the configuration was not applied |
+
+pub mod client;
+pub mod view;
+
+use crate::clock::Clock;
+use crate::dispatch::{Dispatch, Planned};
+use crate::spool::{Change, Entry, Envelope, Id, QueueError, Spool, State, Touched};
+use crate::status::snapshot::Daemon;
+use crate::status::{Tally, snapshot};
+use serde::Serialize;
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::thread::JoinHandle;
+use thiserror::Error;
+use tiny_http::{Method, Request, Response, Server};
+use view::{Done, EnvelopeView, Filter, Row, Selection};
+
+/// A selection is a few numbers and words.
+const BODY_BYTES_MAX: u64 = 1 << 20;
+
+/// What the verbs work on.
+pub struct Rooms {
+    /// The envelopes.
+    pub spool: Arc<Spool>,
+    /// The workers.
+    pub dispatch: Arc<Dispatch>,
+    /// The counters.
+    pub tally: Arc<Tally>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// What only the daemon knows.
+    pub daemon: RwLock<Daemon>,
+    /// Names the requester of an event, for listings.
+    pub label: Box<dyn Fn(&Envelope) -> Option<String> + Send + Sync>,
+    /// What would be written for an event now.
+    pub plan: Box<dyn Fn(&Envelope, Option<u64>) -> Planned + Send + Sync>,
+    /// Applies the configuration: what changed, or the findings.
+    pub reload: Box<dyn Fn() -> Result<String, String> + Send + Sync>,
+}
+
+/// A verb could not be carried out.
+#[derive(Debug, Error)]
+enum Refused {
+    #[error("no such request")]
+    NotFound,
+    #[error("{0}")]
+    Usage(String),
+    #[error("{0}")]
+    Conflict(String),
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+impl Refused {
+    fn status(&self) -> u16 {
+        match self {
+            Refused::NotFound => 404,
+            Refused::Usage(_) => 400,
+            Refused::Conflict(_) => 409,
+            Refused::Queue(_) | Refused::Io(_) => 500,
+        }
+    }
+}
+
+/// The listening end.
+pub struct Control {
+    server: Arc<Server>,
+    path: PathBuf,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Control {
+    /// Listens on `path`, replacing the socket of a daemon that is gone.
+    pub fn listen(path: &Path, rooms: Arc<Rooms>) -> io::Result<Control> {
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let server = Arc::new(Server::http_unix(path).map_err(io::Error::other)?);
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
+        let serving = server.clone();
+        let thread = std::thread::Builder::new().name("control".to_owned()).spawn(move || {
+            while let Ok(request) = serving.recv() {
+                let answered = catch_unwind(AssertUnwindSafe(|| rooms.answer(request)));
+                if answered.is_err() {
+                    log::error!("bug: a control verb panicked");
+                }
+            }
+        })?;
+        Ok(Control { server, path: path.to_path_buf(), thread: Some(thread) })
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        self.server.unblock();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+        // The socket goes with the daemon; when it is gone already, that is as good.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+impl Rooms {
+    fn answer(&self, mut request: Request) {
+        let answer = self.route(&mut request);
+        let response = match answer {
+            Ok(body) => Response::from_string(body),
+            Err(refused) => {
+                let body = serde_json::json!({ "error": refused.to_string() }).to_string();
+                Response::from_string(body).with_status_code(refused.status())
+            }
+        };
+        if let Err(error) = request.respond(response) {
+            log::debug!("control answer not sent error={error}");
+        }
+    }
+
+    fn route(&self, request: &mut Request) -> Result<String, Refused> {
+        let url = request.url().to_owned();
+        let (path, query) = url.split_once('?').unwrap_or((&url, ""));
+        match (request.method(), path) {
+            (Method::Get, "/status") => self.status(),
+            (Method::Get, "/queue") => self.queue(&Filter::of_query(query).map_err(Refused::Usage)?),
+            (Method::Get, _) if path.starts_with("/envelope/") => self.show(&path["/envelope/".len()..]),
+            (Method::Post, "/count") => self.select(request, |_| Ok(Touched::Done)),
+            (Method::Post, "/retry") => {
+                let done = self.select(request, |id| self.spool.touch(id, Change::Retried));
+                self.spool.nudge();
+                done
+            }
+            (Method::Post, "/drop") => {
+                let at = self.clock.now();
+                self.select(request, |id| self.spool.touch(id, Change::Dropped { at }))
+            }
+            (Method::Post, "/reload") => match (self.reload)() {
+                Ok(text) => Ok(serde_json::json!({ "text": text }).to_string()),
+                Err(findings) => Err(Refused::Conflict(findings)),
+            },
+            _ => Err(Refused::NotFound),
+        }
+    }
+
+    fn status(&self) -> Result<String, Refused> {
+        let daemon = self.daemon.read().unwrap_or_else(PoisonError::into_inner);
+        let rooms = (&*self.spool, &*self.dispatch, &*self.tally);
+        Ok(json(&snapshot(&daemon, &*self.clock, rooms)?))
+    }
+
+    fn queue(&self, filter: &Filter) -> Result<String, Refused> {
+        let mut lines = String::new();
+        self.each(filter, |row| {
+            lines.push_str(&json(&row));
+            lines.push('\n');
+        })?;
+        Ok(lines)
+    }
+
+    fn show(&self, id: &str) -> Result<String, Refused> {
+        let id: Id = id.parse().map_err(|_| Refused::NotFound)?;
+        if let Some((entry, in_flight)) = self.spool.entry(id)? {
+            let envelope = self.spool.envelope(&entry)?;
+            let planned = (self.plan)(&envelope, entry.ticket.filter(|_| !entry.opened));
+            let row = self.row(id, &entry, in_flight)?;
+            return Ok(json(&EnvelopeView::waiting(row, &entry, &envelope, &planned)));
+        }
+        match self.spool.settled(id)? {
+            Some(settled) => Ok(json(&EnvelopeView::settled(id, &settled))),
+            None => Err(Refused::NotFound),
+        }
+    }
+
+    /// Applies a verb to what is selected; ids that do not exist are reported, not refused.
+    fn select(
+        &self,
+        request: &mut Request,
+        verb: impl Fn(Id) -> Result<Touched, QueueError>,
+    ) -> Result<String, Refused> {
+        let mut body = String::new();
+        request.as_reader().take(BODY_BYTES_MAX).read_to_string(&mut body)?;
+        let selection: Selection = serde_json::from_str(&body).map_err(|error| Refused::Usage(error.to_string()))?;
+        let mut done = Done::default();
+        for (id, source) in self.selected(&selection)? {
+            match verb(id)? {
+                Touched::Done => done.touch(source),
+                Touched::InFlight => done.in_flight.push(id),
+                Touched::Unknown => done.unknown.push(id),
+            }
+        }
+        Ok(json(&done))
+    }
+
+    /// The ids, or all that pass the filter, with their sources.
+    fn selected(&self, selection: &Selection) -> Result<Vec<(Id, String)>, Refused> {
+        let mut selected = Vec::new();
+        if selection.ids.is_empty() {
+            self.each(&selection.filter, |row| {
+                if row.state != "delivered" && row.state != "dropped" {
+                    selected.push((row.id, row.source));
+                }
+            })?;
+            return Ok(selected);
+        }
+        for id in &selection.ids {
+            let source = self.spool.entry(*id)?.map(|(entry, _)| entry.source);
+            selected.push((*id, source.unwrap_or_default()));
+        }
+        Ok(selected)
+    }
+
+    /// Calls `meet` for every envelope that passes the filter, in order of arrival, settled ones first.
+    fn each(&self, filter: &Filter, mut meet: impl FnMut(Row)) -> Result<(), Refused> {
+        let now = self.clock.now();
+        let mut from = 0;
+        while filter.wants_settled() {
+            let page = self.spool.history(from)?;
+            let Some((last, _)) = page.last() else { break };
+            from = last + 1;
+            let rows = page.iter().map(|(id, settled)| Row::settled(*id, settled, now));
+            rows.filter(|row| filter.passes(row)).for_each(&mut meet);
+        }
+        let mut from = 0;
+        loop {
+            let page = self.spool.entries(from)?;
+            let Some((last, ..)) = page.last() else { return Ok(()) };
+            from = last + 1;
+            for (id, entry, in_flight) in &page {
+                // What the queue alone can tell is asked first: the journal is read only for what may be shown.
+                if !filter.may_pass(entry, *in_flight) {
+                    continue;
+                }
+                let row = self.row(*id, entry, *in_flight)?;
+                if filter.passes(&row) {
+                    meet(row);
+                }
+            }
+        }
+    }
+
+    fn row(&self, id: Id, entry: &Entry, in_flight: bool) -> Result<Row, Refused> {
+        let envelope = self.spool.envelope(entry).ok();
+        let waits = matches!(entry.state, State::Queued | State::Deferred) && !in_flight;
+        let waits_for = if waits { self.spool.waits_for(id, entry)? } else { None };
+        let requester = envelope.as_ref().and_then(|envelope| {
+            // A mapping that panics must not take the listing with it.
+            catch_unwind(AssertUnwindSafe(|| (self.label)(envelope))).ok().flatten()
+        });
+        let mut row = Row::waiting(id, entry, in_flight, self.clock.now());
+        row.waits_for = waits_for;
+        row.requester = requester;
+        if let Some(envelope) = envelope {
+            row.conversation = envelope.conversation;
+            row.event = envelope.event_id;
+        }
+        Ok(row)
+    }
+}
+
+fn json<T: Serialize>(value: &T) -> String {
+    serde_json::to_string(value).expect("views hold nothing that JSON cannot")
+}

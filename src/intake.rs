@@ -1,0 +1,336 @@
+//! Intake, the second room: tiny_http's requests become envelopes in the spool.
+//!
+//! Route → verify → decode → split → filter → put → answer. Workers (`intake-N`) do not wait for the
+//! sync: a request that is appended is handed on and answered by the spool after its group's sync.
+//!
+//! **Invariants:** 200 is answered only for what is on disk, or was here before, or is ignored on
+//! purpose. Nothing of a request that failed verification is kept. Peers get bland text. Neither bodies
+//! nor URLs with their tokens are logged. It knows neither Freshdesk nor ticket templates.
+
+use crate::clock::{Clock, Timestamp};
+use crate::decode::decode;
+use crate::gate::{PEER_HEADER, PING_TARGET};
+use crate::source::{EventDraft, RequestContext, Source, Verdict};
+use crate::spool::{Envelope, PutError, Receipt, Spool, hash_of};
+use crate::status::{Count, Tally};
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tiny_http::{Header, Method, Request, Response, Server};
+
+/// What a platform is told when it should come again, in seconds.
+const RETRY_AFTER_FULL: &str = "60";
+const RETRY_AFTER_STOPPING: &str = "10";
+/// How long a body that could not be understood is recognised when it is sent again.
+const UNREADABLE_WINDOW: Duration = Duration::from_secs(600);
+
+/// Sources by name.
+pub type Sources = BTreeMap<String, Arc<Source>>;
+
+/// What the intake workers share.
+pub struct Intake {
+    spool: Arc<Spool>,
+    clock: Arc<dyn Clock>,
+    tally: Arc<Tally>,
+    sources: RwLock<Arc<Sources>>,
+}
+
+/// What a peer is told. One body for all that was taken: a platform must not learn more.
+struct Reply {
+    status: u16,
+    body: &'static str,
+    content_type: &'static str,
+    header: Option<(&'static str, &'static str)>,
+}
+
+const TAKEN: Reply = Reply::json(200, "{\"ok\":true}");
+const HELLO: Reply = Reply::text(200, "deskspool: POST events here\n");
+const PONG: Reply = Reply::text(204, "");
+const UNAUTHORIZED: Reply = Reply::text(401, "unauthorized\n");
+const UNKNOWN: Reply = Reply::text(404, "not found\n");
+const NOT_ALLOWED: Reply = Reply::text(405, "POST events here\n").with("Allow", "POST, GET, HEAD");
+const CUT_SHORT: Reply = Reply::text(400, "the body was cut short\n");
+const BROKEN: Reply = Reply::text(503, "try again later\n").with("Retry-After", RETRY_AFTER_FULL);
+const STOPPING: Reply = Reply::text(503, "restarting\n").with("Retry-After", RETRY_AFTER_STOPPING);
+
+impl Reply {
+    const fn text(status: u16, body: &'static str) -> Reply {
+        Reply { status, body, content_type: "text/plain; charset=utf-8", header: None }
+    }
+
+    const fn json(status: u16, body: &'static str) -> Reply {
+        Reply { status, body, content_type: "application/json", header: None }
+    }
+
+    const fn with(self, name: &'static str, value: &'static str) -> Reply {
+        Reply { header: Some((name, value)), ..self }
+    }
+}
+
+/// A request that may still be answered.
+struct Incoming {
+    request: Request,
+    peer: String,
+    received_at: Timestamp,
+    started: Duration,
+}
+
+impl Intake {
+    /// Intake into `spool` for `sources`.
+    pub fn new(spool: Arc<Spool>, clock: Arc<dyn Clock>, tally: Arc<Tally>, sources: Sources) -> Intake {
+        Intake { spool, clock, tally, sources: RwLock::new(Arc::new(sources)) }
+    }
+
+    /// Applies new sources to the requests that come from now on.
+    pub fn set_sources(&self, sources: Sources) {
+        *self.sources.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(sources);
+    }
+
+    /// Starts the workers. When tiny_http's `recv` fails, `broken` is called: the process must end, since
+    /// tiny_http never accepts again.
+    pub fn run(
+        self: &Arc<Self>,
+        server: &Arc<Server>,
+        workers: usize,
+        broken: fn(&io::Error),
+    ) -> io::Result<Vec<JoinHandle<()>>> {
+        (1..=workers)
+            .map(|number| {
+                let (intake, server) = (self.clone(), server.clone());
+                let thread = std::thread::Builder::new().name(format!("intake-{number}"));
+                thread.spawn(move || intake.work(&server, broken))
+            })
+            .collect()
+    }
+
+    fn work(&self, server: &Server, broken: fn(&io::Error)) {
+        loop {
+            match server.recv() {
+                Ok(request) => {
+                    // A panic drops the request, which tiny_http answers with 500.
+                    if catch_unwind(AssertUnwindSafe(|| self.handle(request))).is_err() {
+                        log::error!("bug: intake panicked at a request; it was answered 500");
+                    }
+                }
+                // `unblock` is how a worker is told to end.
+                Err(error) if error.to_string() == "thread unblocked" => return,
+                Err(error) => return broken(&error),
+            }
+        }
+    }
+
+    fn handle(&self, request: Request) {
+        if request.url() == PING_TARGET {
+            return reply(request, &PONG);
+        }
+        let peer = header(&request, PEER_HEADER).unwrap_or("unknown").to_owned();
+        let incoming =
+            Incoming { peer, received_at: self.clock.now(), started: self.clock.monotonic(), request };
+        let (path, query) = match incoming.request.url().split_once('?') {
+            Some((path, query)) => (path.to_owned(), query.to_owned()),
+            None => (incoming.request.url().to_owned(), String::new()),
+        };
+        let Some((name, kind)) = route(&path) else { return reply(incoming.request, &UNKNOWN) };
+        let sources = self.sources.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(source) = sources.get(name) else {
+            log::debug!("request for an unknown source from={}", incoming.peer);
+            return reply(incoming.request, &UNKNOWN);
+        };
+        match incoming.request.method() {
+            Method::Post => self.take(incoming, source, kind, &query),
+            Method::Get | Method::Head => reply(incoming.request, &HELLO),
+            _ => reply(incoming.request, &NOT_ALLOWED),
+        }
+    }
+
+    /// A POST to a known source.
+    fn take(&self, mut incoming: Incoming, source: &Arc<Source>, kind: &str, query: &str) {
+        let body = match read_body(&mut incoming.request) {
+            Ok(body) => body,
+            Err(error) => {
+                log::debug!("body not read source={} from={} error={error}", source.name(), incoming.peer);
+                return reply(incoming.request, &CUT_SHORT);
+            }
+        };
+        let headers = headers(&incoming.request);
+        let query = parameters(query);
+        if let Err(refusal) = source.verifier().check(&headers, &query, &body) {
+            self.refuse(source.name(), &incoming.peer, &refusal.to_string());
+            return reply(incoming.request, &UNAUTHORIZED);
+        }
+        let context = RequestContext { kind, headers: &headers, query: &query, received_at: incoming.received_at };
+        let content_type = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-type"));
+        let drafts = match decode(&body, content_type.map(|(_, value)| value.as_str())) {
+            Ok(decoded) => source.events(&context, &decoded.value),
+            Err(error) => vec![unreadable(source.name(), kind, body, error.to_string())],
+        };
+        self.put(incoming, source.name(), drafts);
+    }
+
+    fn refuse(&self, source: &str, peer: &str, why: &str) {
+        if let Some(unlogged) = self.tally.refuse(source, why) {
+            log::warn!("event refused source={source} from={peer} reason={why:?} before_unlogged={unlogged}");
+        }
+    }
+
+    /// Puts what is to be kept, and answers after the sync.
+    fn put(&self, incoming: Incoming, source: &str, drafts: Vec<EventDraft>) {
+        let mut envelopes = Vec::with_capacity(drafts.len());
+        let mut filtered = 0;
+        let mut event = String::new();
+        let mut bytes = 0;
+        for draft in drafts {
+            let born_dead = match draft.verdict {
+                Verdict::Keep => None,
+                Verdict::Bury(ref reason) => Some(reason.clone()),
+                Verdict::Ignore(ref reason) => {
+                    log::debug!("event filtered source={source} event={} reason={reason:?}", draft.event_id);
+                    filtered += 1;
+                    continue;
+                }
+            };
+            bytes += draft.body.len();
+            event.clone_from(&draft.event_id);
+            envelopes.push(envelope(source, &incoming, draft, born_dead));
+        }
+        self.tally.count(source, Count::Filtered, filtered);
+        if envelopes.is_empty() {
+            return reply(incoming.request, &TAKEN);
+        }
+        let (tally, clock, source) = (self.tally.clone(), self.clock.clone(), source.to_owned());
+        self.spool.put(envelopes, move |result| {
+            let took = clock.monotonic().saturating_sub(incoming.started);
+            let answer = account(&tally, &source, result.as_ref());
+            reply(incoming.request, answer);
+            log_put(&source, &event, (bytes, took), &result);
+        });
+    }
+}
+
+fn account(tally: &Tally, source: &str, result: Result<&Receipt, &PutError>) -> &'static Reply {
+    match result {
+        Ok(receipt) => {
+            tally.count(source, Count::Accepted, receipt.ids.len());
+            tally.count(source, Count::Duplicate, receipt.duplicates);
+            &TAKEN
+        }
+        Err(error) => {
+            tally.count(source, Count::Unavailable, 1);
+            if matches!(error, PutError::Stopping) { &STOPPING } else { &BROKEN }
+        }
+    }
+}
+
+fn log_put(source: &str, event: &str, (bytes, took): (usize, Duration), result: &Result<Receipt, PutError>) {
+    let took = took.as_secs_f64() * 1000.0;
+    match result {
+        Ok(receipt) => {
+            for id in &receipt.ids {
+                log::info!("event accepted id={id} source={source} event={event:?} bytes={bytes} took={took:.1}ms");
+            }
+            if receipt.duplicates > 0 {
+                log::info!("event duplicate source={source} event={event:?} count={}", receipt.duplicates);
+            }
+        }
+        Err(error) => log::warn!("event not stored source={source} answer=503 reason={:?}", error.to_string()),
+    }
+}
+
+fn envelope(source: &str, incoming: &Incoming, draft: EventDraft, born_dead: Option<String>) -> Envelope {
+    Envelope {
+        id: 0,
+        received_at: incoming.received_at,
+        source: source.to_owned(),
+        kind: draft.kind,
+        event_id: draft.event_id,
+        dedupe: draft.dedupe,
+        dedupe_window: draft.dedupe_window,
+        conversation: draft.conversation,
+        peer: incoming.peer.clone(),
+        context: draft.context,
+        body: draft.body,
+        born_dead,
+    }
+}
+
+/// An authenticated body that makes no sense is kept as a dead letter: the platform cannot mend it by
+/// sending it again, an admin may.
+fn unreadable(source: &str, kind: &str, body: Vec<u8>, reason: String) -> EventDraft {
+    let dedupe = hash_of(&[b"unreadable", source.as_bytes(), &body]);
+    let event_id = format!("sha256:{}", hex(&dedupe[..6]));
+    EventDraft {
+        kind: kind.to_owned(),
+        conversation: event_id.clone(),
+        event_id,
+        dedupe,
+        dedupe_window: UNREADABLE_WINDOW,
+        body,
+        context: Vec::new(),
+        verdict: Verdict::Bury(reason),
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// `/in/<source>` or `/in/<source>/<kind>`.
+fn route(path: &str) -> Option<(&str, &str)> {
+    let rest = path.strip_prefix("/in/")?;
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    let (name, kind) = rest.split_once('/').unwrap_or((rest, ""));
+    if name.is_empty() || kind.contains('/') { None } else { Some((name, kind)) }
+}
+
+/// The whole body; one that is shorter than announced is an error, though tiny_http says it is fine.
+fn read_body(request: &mut Request) -> io::Result<Vec<u8>> {
+    let announced = request.body_length().unwrap_or(0);
+    let mut body = Vec::new();
+    request.as_reader().read_to_end(&mut body)?;
+    if body.len() == announced { Ok(body) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+}
+
+fn header<'a>(request: &'a Request, name: &str) -> Option<&'a str> {
+    let found = request.headers().iter().find(|header| header.field.as_str().as_str().eq_ignore_ascii_case(name));
+    found.map(|header| header.value.as_str())
+}
+
+fn headers(request: &Request) -> Vec<(String, String)> {
+    let pair = |header: &Header| (header.field.to_string(), header.value.to_string());
+    request.headers().iter().map(pair).collect()
+}
+
+fn parameters(query: &str) -> Vec<(String, String)> {
+    form_urlencoded::parse(query.as_bytes()).into_owned().collect()
+}
+
+fn reply(request: Request, reply: &Reply) {
+    let mut response = Response::from_string(reply.body).with_status_code(reply.status);
+    let content_type = [("Content-Type", reply.content_type)].into_iter().filter(|_| !reply.body.is_empty());
+    for (name, value) in content_type.chain(reply.header) {
+        response.add_header(Header::from_bytes(name, value).expect("our own headers are well formed"));
+    }
+    if let Err(error) = request.respond(response) {
+        log::debug!("answer not sent error={error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn routes_name_a_source_and_perhaps_a_kind() {
+        let check = |path: &str, expect: Option<(&str, &str)>| assert_eq!(route(path), expect, "{path}");
+        check("/in/sendpulse", Some(("sendpulse", "")));
+        check("/in/sendpulse/", Some(("sendpulse", "")));
+        check("/in/contako/abandonado", Some(("contako", "abandonado")));
+        check("/in/", None);
+        check("/in/a/b/c", None);
+        check("/", None);
+        check("/status", None);
+    }
+}

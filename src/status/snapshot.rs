@@ -1,0 +1,316 @@
+//! The snapshot: is it receiving, is it delivering, what needs me.
+
+use super::tally::{Count, SourceTally, Tally};
+use crate::clock::{Clock, Timestamp};
+use crate::dispatch::{Dispatch, Standing};
+use crate::freshdesk::outcome::Cause;
+use crate::spool::{QueueError, Spool, State};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Everything one screen shows. Durations are whole seconds, moments are RFC 3339 in UTC.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct Snapshot {
+    /// Of the running daemon.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+    /// Seconds it has been up.
+    pub up_seconds: u64,
+    /// Seconds since its configuration was loaded.
+    pub config_age_seconds: u64,
+    /// Is it receiving?
+    pub intake: IntakeView,
+    /// Is it delivering?
+    pub delivery: DeliveryView,
+    /// Does Freshdesk answer?
+    pub freshdesk: FreshdeskView,
+    /// How many envelopes stand where.
+    pub spool: SpoolView,
+    /// Source by source.
+    pub sources: Vec<SourceView>,
+    /// What a person has to look at.
+    pub needs_you: Vec<Need>,
+}
+
+/// Is it receiving?
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct IntakeView {
+    /// Why platforms get 503, if they do: `spool full`, `disk low`.
+    pub refusing: Option<String>,
+    /// Events of the last hour.
+    pub per_hour: u64,
+    /// Seconds since the last one.
+    pub last_event_seconds: Option<u64>,
+}
+
+/// Is it delivering?
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct DeliveryView {
+    /// Deliveries of the last hour.
+    pub per_hour: u64,
+    /// Median from event to ticket in the last hour.
+    pub median_seconds: Option<f64>,
+    /// Seconds a `Retry-After` still runs.
+    pub paused_seconds: u64,
+}
+
+/// Does Freshdesk answer?
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct FreshdeskView {
+    /// The account, as configured.
+    pub account: String,
+    /// `reachable`, `unreachable`, `refuses our key`, `failing` or `not asked yet`.
+    pub state: String,
+    /// Why, when it is not reachable.
+    pub reason: Option<String>,
+    /// For how many seconds it has been so.
+    pub trouble_seconds: Option<u64>,
+    /// Seconds to the next probe.
+    pub next_probe_seconds: Option<u64>,
+    /// Seconds since it last did what was asked.
+    pub last_success_seconds: Option<u64>,
+    /// Calls left in this minute.
+    pub calls_left: Option<u64>,
+    /// Calls per minute.
+    pub calls_total: Option<u64>,
+}
+
+/// How many envelopes stand where.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
+pub struct SpoolView {
+    /// Due now, or behind an earlier one of their conversation.
+    pub queued: u64,
+    /// Being sent.
+    pub in_flight: u64,
+    /// Waiting for the next try.
+    pub deferred: u64,
+    /// Set aside.
+    pub held: u64,
+    /// Not tried until an admin says so.
+    pub dead: u64,
+    /// Age of the oldest that waits for delivery.
+    pub oldest_waiting_seconds: Option<u64>,
+    /// Bytes of the journal.
+    pub bytes: u64,
+}
+
+/// One source.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
+pub struct SourceView {
+    /// Its name.
+    pub name: String,
+    /// Seconds since its last event; none when it never sent one.
+    pub last_event_seconds: Option<u64>,
+    /// New events of the last 24 hours; the following four likewise.
+    pub accepted: u64,
+    /// In Freshdesk.
+    pub delivered: u64,
+    /// Ignored on purpose.
+    pub filtered: u64,
+    /// Sent again.
+    pub duplicate: u64,
+    /// Turned away.
+    pub refused: u64,
+    /// Envelopes that wait now.
+    pub waiting: u64,
+    /// Dead letters now.
+    pub dead: u64,
+}
+
+/// Something for a person.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct Need {
+    /// How many.
+    pub count: u64,
+    /// `dead`, `held`, `refused`, `freshdesk`, `intake`.
+    pub what: String,
+    /// Why, without customer text.
+    pub why: String,
+    /// The line to type.
+    pub next: String,
+}
+
+/// What the daemon knows that no room does.
+pub struct Daemon {
+    /// Monotonic moment of its start.
+    pub started: Duration,
+    /// Monotonic moment its configuration was loaded.
+    pub configured: Duration,
+    /// The account, for people: `acme`.
+    pub account: String,
+    /// Names of the configured sources.
+    pub sources: Vec<String>,
+}
+
+/// Takes the snapshot.
+pub fn snapshot(
+    daemon: &Daemon,
+    clock: &dyn Clock,
+    rooms: (&Spool, &Dispatch, &Tally),
+) -> Result<Snapshot, QueueError> {
+    let (spool, dispatch, tally) = rooms;
+    let (now, monotonic) = (clock.now(), clock.monotonic());
+    let mut tallies = tally.sources();
+    for name in &daemon.sources {
+        tallies.entry(name.clone()).or_default();
+    }
+    let standing = dispatch.standing();
+    let refusing = spool.unhealthy_reason();
+    let freshdesk = freshdesk_view(&daemon.account, &standing, monotonic);
+    let mut needs_you = needs(&refusing, &freshdesk);
+    needs_you.extend(letters(spool)?);
+    needs_you.extend(refusals(&tallies));
+    Ok(Snapshot {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        up_seconds: monotonic.saturating_sub(daemon.started).as_secs(),
+        config_age_seconds: monotonic.saturating_sub(daemon.configured).as_secs(),
+        intake: IntakeView {
+            refusing,
+            per_hour: sum_of(&tallies, Count::Accepted),
+            last_event_seconds: tallies.values().filter_map(|one| one.last_event).max().map(|at| now.since(at).as_secs()),
+        },
+        delivery: DeliveryView {
+            per_hour: sum_of(&tallies, Count::Delivered),
+            median_seconds: tally.median_age().map(|age| age.as_secs_f64()),
+            paused_seconds: standing.paused_for.as_secs(),
+        },
+        freshdesk,
+        spool: spool_view(spool, now)?,
+        sources: source_views(&tallies, spool, now),
+        needs_you,
+    })
+}
+
+fn sum_of(tallies: &BTreeMap<String, SourceTally>, what: Count) -> u64 {
+    tallies.values().map(|one| one.hour[what as usize]).sum()
+}
+
+fn freshdesk_view(account: &str, standing: &Standing, monotonic: Duration) -> FreshdeskView {
+    let state = match (&standing.trouble, standing.last_success) {
+        (Some(trouble), _) => match trouble.cause {
+            Cause::Unreachable => "unreachable",
+            Cause::Denied => "refuses our key",
+            Cause::Server | Cause::RateLimited => "failing",
+        },
+        (None, Some(_)) => "reachable",
+        (None, None) => "not asked yet",
+    };
+    let trouble = standing.trouble.as_ref();
+    FreshdeskView {
+        account: account.to_owned(),
+        state: state.to_owned(),
+        reason: trouble.map(|trouble| trouble.reason.clone()),
+        trouble_seconds: trouble.map(|trouble| monotonic.saturating_sub(trouble.since).as_secs()),
+        next_probe_seconds: trouble.map(|trouble| trouble.probe_at.saturating_sub(monotonic).as_secs()),
+        last_success_seconds: standing.last_success.map(|ago| ago.as_secs()),
+        calls_left: standing.rate.remaining,
+        calls_total: standing.rate.total,
+    }
+}
+
+fn spool_view(spool: &Spool, now: Timestamp) -> Result<SpoolView, QueueError> {
+    let mut view = SpoolView { bytes: spool.journal_bytes(), ..SpoolView::default() };
+    for (_, state, count) in spool.counts() {
+        match state {
+            State::Queued => view.queued += count,
+            State::Deferred => view.deferred += count,
+            State::Held => view.held += count,
+            State::Dead => view.dead += count,
+        }
+    }
+    for (_, state) in spool.in_flight() {
+        view.in_flight += 1;
+        let counted = if state == State::Deferred { &mut view.deferred } else { &mut view.queued };
+        *counted = counted.saturating_sub(1);
+    }
+    view.oldest_waiting_seconds = spool.oldest_waiting()?.map(|at| now.since(at).as_secs());
+    Ok(view)
+}
+
+fn source_views(tallies: &BTreeMap<String, SourceTally>, spool: &Spool, now: Timestamp) -> Vec<SourceView> {
+    let mut views: BTreeMap<&str, SourceView> = BTreeMap::new();
+    let counts = spool.counts();
+    for (name, tally) in tallies {
+        let day = |what: Count| tally.day[what as usize];
+        let view = SourceView {
+            name: name.clone(),
+            last_event_seconds: tally.last_event.map(|at| now.since(at).as_secs()),
+            accepted: day(Count::Accepted),
+            delivered: day(Count::Delivered),
+            filtered: day(Count::Filtered),
+            duplicate: day(Count::Duplicate),
+            refused: day(Count::Refused),
+            ..SourceView::default()
+        };
+        views.insert(name, view);
+    }
+    for (name, state, count) in &counts {
+        let view = views.entry(name).or_insert_with(|| SourceView { name: name.clone(), ..SourceView::default() });
+        if *state == State::Dead {
+            view.dead += count;
+        } else {
+            view.waiting += count;
+        }
+    }
+    views.into_values().collect()
+}
+
+fn needs(refusing: &Option<String>, freshdesk: &FreshdeskView) -> Vec<Need> {
+    let mut needs = Vec::new();
+    if let Some(reason) = refusing {
+        let why = format!("{reason}, platforms get 503 and keep their events");
+        let next = if reason == "disk low" { "df -h" } else { "deskspool queue" };
+        needs.push(Need { count: 1, what: "intake".to_owned(), why, next: next.to_owned() });
+    }
+    if freshdesk.state == "refuses our key" {
+        let why = freshdesk.reason.clone().unwrap_or_default();
+        needs.push(Need { count: 1, what: "freshdesk".to_owned(), why, next: "deskspool check".to_owned() });
+    }
+    needs
+}
+
+/// Dead and held envelopes, grouped by source and reason. They are walked only when there are any.
+fn letters(spool: &Spool) -> Result<Vec<Need>, QueueError> {
+    if !spool.counts().iter().any(|(_, state, _)| matches!(state, State::Dead | State::Held)) {
+        return Ok(Vec::new());
+    }
+    let mut groups: BTreeMap<(&'static str, String), u64> = BTreeMap::new();
+    let mut from = 0;
+    loop {
+        let page = spool.entries(from)?;
+        for (_, entry, _) in &page {
+            let what = match entry.state {
+                State::Dead => "dead",
+                State::Held => "held",
+                State::Queued | State::Deferred => continue,
+            };
+            *groups.entry((what, format!("{}: {}", entry.source, entry.reason))).or_default() += 1;
+        }
+        match page.last() {
+            Some((last, ..)) => from = last + 1,
+            None => break,
+        }
+    }
+    let need = |((what, why), count): ((&'static str, String), u64)| {
+        Need { count, what: what.to_owned(), why, next: format!("deskspool queue --state {what}") }
+    };
+    Ok(groups.into_iter().map(need).collect())
+}
+
+fn refusals(tallies: &BTreeMap<String, SourceTally>) -> Vec<Need> {
+    let refused = tallies.iter().filter(|(_, one)| one.day[Count::Refused as usize] > 0);
+    refused
+        .map(|(source, one)| {
+            let why = one.last_refusal.as_deref().unwrap_or("before the last restart");
+            Need {
+                count: one.day[Count::Refused as usize],
+                what: "refused".to_owned(),
+                why: format!("{source}: {why}"),
+                next: format!("journalctl -u deskspool | grep source={source}"),
+            }
+        })
+        .collect()
+}
