@@ -72,7 +72,9 @@ pub(super) fn cut(html: &str, max: usize, notice: &str) -> String {
     if kept.rfind('<') > kept.rfind('>') {
         kept = &kept[..kept.rfind('<').unwrap_or(0)];
     }
-    if let Some(entity) = kept.rfind('&').filter(|start| !kept[*start..].contains(';') && kept.len() - start < 10) {
+    if let Some(entity) =
+        kept.rfind('&').filter(|start| !kept[*start..].contains(';') && kept.len() - start < 10)
+    {
         kept = &kept[..entity];
     }
     let closing: String = open_elements(kept).iter().rev().map(|name| format!("</{name}>")).collect();

@@ -29,9 +29,8 @@ pub(super) fn one_line(text: &str) -> String {
 
 /// HTML without control characters and without the two overrides; line breaks stay.
 pub(super) fn clean_html(html: &str) -> String {
-    let is_kept = |c: &char| {
-        matches!(c, '\n' | '\t') || !(is_unwanted(*c) || matches!(c, '\u{202d}' | '\u{202e}'))
-    };
+    let is_kept =
+        |c: &char| matches!(c, '\n' | '\t') || !(is_unwanted(*c) || matches!(c, '\u{202d}' | '\u{202e}'));
     html.chars().filter(is_kept).collect()
 }
 
@@ -47,15 +46,14 @@ pub(super) fn truncate(text: &str, max: usize) -> String {
     }
     let kept = &text[..cut];
     let ends_a_word = text[cut..].starts_with(char::is_whitespace);
-    let word_end = kept.rfind(char::is_whitespace).filter(|end| !ends_a_word && cut - end <= 24 && *end > cut / 2);
+    let word_end =
+        kept.rfind(char::is_whitespace).filter(|end| !ends_a_word && cut - end <= 24 && *end > cut / 2);
     format!("{}…", kept[..word_end.unwrap_or(cut)].trim_end())
 }
 
 /// Would a cut here divide what people see as one character (an accent, an emoji made of several)?
 fn joins_the_previous(text: &str, at: usize) -> bool {
-    let joins = |c: char| {
-        matches!(c, '\u{300}'..='\u{36f}' | '\u{200d}' | '\u{fe0e}' | '\u{fe0f}' | '\u{1f3fb}'..='\u{1f3ff}')
-    };
+    let joins = |c: char| matches!(c, '\u{300}'..='\u{36f}' | '\u{200d}' | '\u{fe0e}' | '\u{fe0f}' | '\u{1f3fb}'..='\u{1f3ff}');
     text[at..].chars().next().is_some_and(joins) || text[..at].ends_with('\u{200d}')
 }
 
