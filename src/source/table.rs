@@ -205,6 +205,10 @@ pub struct FinderTable {
     pub paths: Option<Vec<Text>>,
     /// Member names, compared without case, accents, `_`, `-` and blanks.
     pub synonyms: Option<Vec<Text>>,
+    /// Dotted paths: synonyms are looked for below these only; default: the whole event.
+    pub within: Option<Vec<Text>>,
+    /// Member names below which synonyms are not looked for (`bot`, `agent`: not the customer).
+    pub skip: Option<Vec<Text>>,
 }
 
 /// Ticket keys; the defaults in `[ticket]`, a preset's, a source's and a rule's are all of this shape.

@@ -1,0 +1,375 @@
+//! From tables to a source: the layers are stacked, every text is compiled, everything wrong is found at once.
+
+use super::Source;
+use super::find::{Finder, Finders, Path};
+use super::fold::fold;
+use super::layers::{Compiler, NoteMap, Place, RequesterMap, TicketMap};
+use super::presets::{self, Preset};
+use super::problem::{Layer, Origin, Problem};
+use super::table::{FinderTable, RequesterTable, RuleTable, SourceTable, Text, TicketTable, VerifyTable};
+use super::template::{Engine, Template};
+use super::{phone, words};
+use crate::verify::{Encoding, Scheme, Secret, Verifier};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+use toml::Spanned;
+
+/// What a rule does with an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    Ticket,
+    Note,
+    Ignore,
+}
+
+/// One rule, its keys laid over the source's.
+pub(super) struct Rule {
+    /// `rule[1]`, for reasons.
+    pub name: String,
+    pub when: Option<Arc<Template>>,
+    pub action: Action,
+    pub ticket: TicketMap,
+    pub note: NoteMap,
+}
+
+const SCHEMES: &str = "none, header, bearer, basic, query, hmac-sha256-hex, hmac-sha256-base64";
+
+/// The tables of a source, lowest first.
+type Stack<'a> = Vec<(Layer, &'a SourceTable)>;
+
+impl Source {
+    /// Compiles a source. `admin` is its `[source.<name>]` table, `ticket_defaults` the file's `[ticket]`,
+    /// `secrets` what `admin.secret` refers to, already read. A mistake in `[ticket]` is found by every source.
+    pub fn compile(
+        name: &str,
+        admin: &SourceTable,
+        ticket_defaults: &TicketTable,
+        secrets: Vec<Secret>,
+    ) -> Result<Source, Vec<Problem>> {
+        let preset = find_preset(admin).map_err(|problem| vec![problem])?;
+        let mut stack: Stack<'_> = vec![(Layer::Builtin, presets::builtin())];
+        stack.extend(preset.map(|preset| (Layer::Preset, preset.table())));
+        stack.push((Layer::Admin, admin));
+
+        let finders = finders(&stack);
+        let mut problems = Vec::new();
+        let country = country(&stack, &mut problems);
+        let mut compiler = Compiler {
+            engine: Engine::new(country),
+            finders: finders.keys().cloned().collect(),
+            problems,
+            origins: BTreeMap::new(),
+        };
+        let verifier = verifier(&mut compiler, &stack, secrets);
+        let ticket = ticket(&mut compiler, &stack, ticket_defaults);
+        let mut note = NoteMap::default();
+        for (layer, table) in &stack {
+            if let Some(table) = &table.note {
+                note.overlay(compiler.note(Place { layer: *layer, table: "note" }, table));
+            }
+        }
+        let texts = Texts::compile(&mut compiler, &stack);
+        let requester = requester(&mut compiler, &stack, "requester", |table| table.requester.as_ref());
+        let fallback = requester_if_any(&mut compiler, &stack, "fallback_requester", |table| {
+            table.fallback_requester.as_ref()
+        });
+        let rules = rules(&mut compiler, &stack, (&ticket, &note));
+        let windows = windows(&mut compiler, &stack);
+        let (Some(texts), true) = (texts, compiler.problems.is_empty()) else {
+            return Err(compiler.problems);
+        };
+        Ok(Source {
+            name: name.to_owned(),
+            preset: preset.map(|preset| preset.name),
+            certainty: preset.map(Preset::certainty),
+            verifier: verifier.unwrap_or(Verifier { scheme: Scheme::Bearer, secrets: Vec::new() }),
+            country,
+            texts,
+            windows,
+            finders: Arc::new(finders),
+            requester,
+            fallback,
+            ticket,
+            note,
+            rules,
+            origins: compiler.origins,
+            engine: compiler.engine,
+        })
+    }
+}
+
+fn find_preset(admin: &SourceTable) -> Result<Option<&'static Preset>, Problem> {
+    let Some(name) = &admin.preset else { return Ok(None) };
+    presets::preset(name.get_ref()).map(Some).ok_or_else(|| {
+        let names: Vec<&str> = presets::presets().iter().map(|preset| preset.name).collect();
+        Problem {
+            origin: Origin { layer: Layer::Admin, at: Some(name.span()) },
+            key: "preset".to_owned(),
+            what: format!("there is no preset \"{}\"", name.get_ref()),
+            help: Some(format!("presets: {}", names.join(", "))),
+            within: None,
+        }
+    })
+}
+
+/// The value of the highest layer that has one.
+fn last<'a, T>(stack: &Stack<'a>, get: impl Fn(&'a SourceTable) -> Option<&'a T>) -> Option<(Layer, &'a T)> {
+    stack.iter().rev().find_map(|(layer, table)| get(table).map(|value| (*layer, value)))
+}
+
+fn country(stack: &Stack<'_>, problems: &mut Vec<Problem>) -> Option<&'static phone::Country> {
+    let (layer, code) = last(stack, |table| table.country.as_ref())?;
+    let country = phone::find_country(code.get_ref());
+    if country.is_none() {
+        problems.push(Problem {
+            origin: Origin { layer, at: Some(code.span()) },
+            key: "country".to_owned(),
+            what: "expected a country of two letters that we know the numbers of".to_owned(),
+            help: Some(format!("countries: {}", phone::codes())),
+            within: None,
+        });
+    }
+    country
+}
+
+/// Finders key by key: a layer that gives only paths leaves the synonyms of the layer below.
+fn finders(stack: &Stack<'_>) -> Finders {
+    let names: BTreeSet<&String> =
+        stack.iter().filter_map(|(_, table)| table.find.as_ref()).flat_map(BTreeMap::keys).collect();
+    let finder = |name: &String| {
+        let texts = |get: fn(&FinderTable) -> Option<&Vec<Text>>| -> Vec<&str> {
+            let found = last(stack, |table| table.find.as_ref()?.get(name).and_then(get));
+            found.map_or(Vec::new(), |(_, texts)| texts.iter().map(|text| text.get_ref().as_str()).collect())
+        };
+        let mut synonyms = std::collections::HashMap::new();
+        for (rank, synonym) in texts(|table| table.synonyms.as_ref()).iter().enumerate() {
+            synonyms.entry(fold(synonym)).or_insert(rank);
+        }
+        Finder {
+            name: name.clone(),
+            paths: texts(|table| table.paths.as_ref()).into_iter().map(Path::parse).collect(),
+            synonyms,
+            within: texts(|table| table.within.as_ref()).into_iter().map(Path::parse).collect(),
+            skip: texts(|table| table.skip.as_ref()).into_iter().map(fold).collect(),
+        }
+    };
+    names.into_iter().map(|name| (name.clone(), finder(name))).collect()
+}
+
+fn ticket(compiler: &mut Compiler, stack: &Stack<'_>, defaults: &TicketTable) -> TicketMap {
+    let mut layers: Vec<(Layer, &TicketTable)> =
+        stack.iter().filter_map(|(layer, table)| Some((*layer, table.ticket.as_ref()?))).collect();
+    layers.push((Layer::TicketDefaults, defaults));
+    layers.sort_by_key(|(layer, _)| *layer);
+    let mut map = TicketMap::default();
+    for (layer, table) in layers {
+        map.overlay(compiler.ticket(Place { layer, table: "ticket" }, table));
+    }
+    map
+}
+
+fn requester<'a>(
+    compiler: &mut Compiler,
+    stack: &Stack<'a>,
+    key: &str,
+    get: impl Fn(&'a SourceTable) -> Option<&'a RequesterTable>,
+) -> RequesterMap {
+    let mut map = RequesterMap::default();
+    for (layer, table) in stack {
+        if let Some(table) = get(table) {
+            map.overlay(compiler.requester(Place { layer: *layer, table: key }, table));
+        }
+    }
+    map
+}
+
+fn requester_if_any<'a>(
+    compiler: &mut Compiler,
+    stack: &Stack<'a>,
+    key: &str,
+    get: impl Fn(&'a SourceTable) -> Option<&'a RequesterTable>,
+) -> Option<RequesterMap> {
+    stack.iter().any(|(_, table)| get(table).is_some()).then(|| requester(compiler, stack, key, get))
+}
+
+/// The texts that say what an event is.
+pub(super) struct Texts {
+    pub keep_if: Option<Arc<Template>>,
+    pub split: Option<String>,
+    pub kind: Arc<Template>,
+    pub event_id: Arc<Template>,
+    pub conversation: Arc<Template>,
+}
+
+impl Texts {
+    fn compile(compiler: &mut Compiler, stack: &Stack<'_>) -> Option<Texts> {
+        let place = |layer| Place { layer, table: "" };
+        let keep_if = last(stack, |table| table.keep_if.as_ref());
+        let keep_if = keep_if.and_then(|(layer, text)| compiler.condition(place(layer), "keep_if", text));
+        let split = last(stack, |table| table.split.as_ref());
+        let split = split.and_then(|(layer, text)| compiler.expression(place(layer), "split", text));
+        let mut template = |key: &str, text: Option<(Layer, &Text)>| {
+            text.and_then(|(layer, text)| compiler.template(place(layer), key, text))
+        };
+        let kind = template("kind", last(stack, |table| table.kind.as_ref()));
+        let event_id = template("event_id", last(stack, |table| table.event_id.as_ref()));
+        let conversation = template("conversation", last(stack, |table| table.conversation.as_ref()));
+        Some(Texts { keep_if, split, kind: kind?, event_id: event_id?, conversation: conversation? })
+    }
+}
+
+/// How long ids and content hashes are remembered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Windows {
+    pub id: Duration,
+    pub hash: Duration,
+}
+
+fn windows(compiler: &mut Compiler, stack: &Stack<'_>) -> Windows {
+    let mut window = |key: &str, text: Option<(Layer, &Spanned<String>)>| {
+        let Some((layer, text)) = text else { return Duration::ZERO };
+        compiler.origin((layer, key), Some(text.span()));
+        words::duration(text.get_ref()).unwrap_or_else(|| {
+            let what = "expected a duration with its unit: 10m, 12h, 7d";
+            compiler.problem((layer, key), Some(text.span()), what, None);
+            Duration::ZERO
+        })
+    };
+    Windows {
+        id: window("dedupe_window", last(stack, |table| table.dedupe_window.as_ref())),
+        hash: window("dedupe_hash_window", last(stack, |table| table.dedupe_hash_window.as_ref())),
+    }
+}
+
+/// The admin's rules before the preset's.
+fn rules(compiler: &mut Compiler, stack: &Stack<'_>, base: (&TicketMap, &NoteMap)) -> Vec<Rule> {
+    let mut rules = Vec::new();
+    for (layer, table) in stack.iter().rev() {
+        for (index, table) in table.rule.iter().flatten().enumerate() {
+            let name = format!("rule[{}]", index + 1);
+            rules.extend(rule(compiler, (*layer, name), table, base));
+        }
+    }
+    rules
+}
+
+fn rule(
+    compiler: &mut Compiler,
+    (layer, name): (Layer, String),
+    table: &RuleTable,
+    (ticket, note): (&TicketMap, &NoteMap),
+) -> Option<Rule> {
+    let place = Place { layer, table: &name };
+    let when = table.when.as_ref().map(|text| compiler.condition(place, "when", text));
+    let (mut ticket, mut note) = (ticket.clone(), note.clone());
+    if let Some(table) = &table.ticket {
+        let key = format!("{name}.ticket");
+        ticket.overlay(compiler.ticket(Place { layer, table: &key }, table));
+    }
+    if let Some(table) = &table.note {
+        let key = format!("{name}.note");
+        note.overlay(compiler.note(Place { layer, table: &key }, table));
+    }
+    let key = format!("{name}.do");
+    let action = match table.action.as_ref().map(|word| word.get_ref().as_str()) {
+        Some("ticket") => Action::Ticket,
+        Some("note") => Action::Note,
+        Some("ignore") => Action::Ignore,
+        word => {
+            let at = table.action.as_ref().or(table.when.as_ref()).map(Spanned::span);
+            let what = if word.is_some() { "expected ticket, note or ignore" } else { "is missing" };
+            let help = word.is_none().then(|| "do = \"ticket\", \"note\" or \"ignore\"".to_owned());
+            compiler.problem((layer, &key), at, what, help);
+            return None;
+        }
+    };
+    let when = match when {
+        Some(compiled) => Some(compiled?),
+        None => None,
+    };
+    Some(Rule { name, when, action, ticket, note })
+}
+
+/// The tables of `verify` key by key, but a layer that names a scheme starts afresh.
+fn verify_table(stack: &Stack<'_>) -> (Layer, VerifyTable) {
+    let mut effective = (Layer::Builtin, VerifyTable::default());
+    for (layer, table) in stack {
+        let Some(upper) = table.verify.clone() else { continue };
+        let lower = if upper.scheme.is_some() { VerifyTable::default() } else { effective.1 };
+        let table = VerifyTable {
+            scheme: upper.scheme.or(lower.scheme),
+            header: upper.header.or(lower.header),
+            prefix: upper.prefix.or(lower.prefix),
+            user: upper.user.or(lower.user),
+            name: upper.name.or(lower.name),
+            insecure: upper.insecure.or(lower.insecure),
+        };
+        effective = (*layer, table);
+    }
+    effective
+}
+
+fn verifier(compiler: &mut Compiler, stack: &Stack<'_>, secrets: Vec<Secret>) -> Option<Verifier> {
+    let (layer, table) = verify_table(stack);
+    let scheme = table.scheme.as_ref()?;
+    let at = Some(scheme.span());
+    compiler.origin((layer, "verify.scheme"), at.clone());
+    let header = table.header.clone();
+    let prefix = table.prefix.clone().unwrap_or_default();
+    let hmac = |encoding| {
+        header
+            .clone()
+            .map(|header| Scheme::HmacSha256 { header, prefix: prefix.clone(), encoding })
+            .ok_or("header")
+    };
+    let compiled = match scheme.get_ref().as_str() {
+        "none" => Ok(Scheme::None),
+        "header" => {
+            header.clone().map(|header| Scheme::Header { header, prefix: prefix.clone() }).ok_or("header")
+        }
+        "bearer" => Ok(Scheme::Bearer),
+        "basic" => Ok(Scheme::Basic { user: table.user.clone() }),
+        "query" => table.name.clone().map(|name| Scheme::Query { name }).ok_or("name"),
+        "hmac-sha256-hex" => hmac(Encoding::Hex),
+        "hmac-sha256-base64" => hmac(Encoding::Base64),
+        unknown => {
+            let what = format!("there is no scheme \"{unknown}\"");
+            compiler.problem((layer, "verify.scheme"), at, what, Some(format!("schemes: {SCHEMES}")));
+            return None;
+        }
+    };
+    let compiled = match compiled {
+        Ok(compiled) => compiled,
+        Err(missing) => {
+            let what = format!("the scheme {} needs verify.{missing}", scheme.get_ref());
+            compiler.problem((layer, "verify"), at, what, None);
+            return None;
+        }
+    };
+    check_secrets(compiler, stack, (scheme.get_ref(), &compiled), &secrets);
+    Some(Verifier { scheme: compiled, secrets })
+}
+
+/// A secret that could not be read is told by whoever reads it; here, that there should be one.
+fn check_secrets(
+    compiler: &mut Compiler,
+    stack: &Stack<'_>,
+    (name, scheme): (&str, &Scheme),
+    secrets: &[Secret],
+) {
+    let written = last(stack, |table| table.secret.as_ref());
+    if written.is_none() && secrets.is_empty() && *scheme != Scheme::None {
+        let help = "secret = { credential = \"…\" }, { file = \"…\" } or { env = \"…\" }";
+        let what = format!("is missing; the scheme {name} compares one");
+        compiler.problem((Layer::Admin, "secret"), None, what, Some(help.to_owned()));
+    }
+    if secrets.iter().any(Secret::is_empty) {
+        compiler.problem(
+            (Layer::Admin, "secret"),
+            written.map(|(_, secret)| secret.span()),
+            "is empty",
+            None,
+        );
+    }
+}

@@ -1,0 +1,155 @@
+//! The small readable block of details under a ticket's text: one `label: value` per line.
+
+use super::plain::{is_placeholder, one_line, truncate};
+use super::value::{member, printed, to_text};
+use super::{fold, html};
+use minijinja::value::{Value, ValueKind};
+
+/// More lines are no block that anybody reads.
+const LINES_MAX: usize = 120;
+/// A longer value is cut, visibly; the text of the ticket is not made of these.
+const VALUE_MAX_CHARS: usize = 1000;
+
+/// The lines of a value: members by their path (`payment / amount`), blanks left out, and so is every leaf
+/// whose text is one of `skip` (it is shown already).
+pub(super) fn facts(value: &Value, skip: &[String], as_html: bool) -> String {
+    let mut block = Block { skip, lines: Vec::new(), left_out: 0 };
+    block.walk(value, &mut Vec::new());
+    let mut lines: Vec<String> =
+        block.lines.iter().map(|(label, value)| line(label, value, as_html)).collect();
+    if block.left_out > 0 {
+        lines.push(format!("… and {} more", block.left_out));
+    }
+    lines.join(if as_html { "<br>\n" } else { "\n" })
+}
+
+fn line(label: &str, value: &str, as_html: bool) -> String {
+    match (as_html, label.is_empty()) {
+        (true, true) => html_value(value),
+        (true, false) => format!("<b>{}:</b> {}", html::escape(label), html_value(value)),
+        (false, true) => value.to_owned(),
+        (false, false) => format!("{label}: {value}"),
+    }
+}
+
+fn html_value(value: &str) -> String {
+    html::link(value).unwrap_or_else(|| html::lines(value))
+}
+
+struct Block<'a> {
+    skip: &'a [String],
+    lines: Vec<(String, String)>,
+    left_out: usize,
+}
+
+impl Block<'_> {
+    fn walk(&mut self, value: &Value, path: &mut Vec<String>) {
+        match value.kind() {
+            ValueKind::Undefined | ValueKind::None => {}
+            ValueKind::Map if path.len() < 12 => {
+                for name in value.try_iter().into_iter().flatten() {
+                    path.push(one_line(&name.to_string()));
+                    self.walk(&member(value, &name), path);
+                    path.pop();
+                }
+            }
+            ValueKind::Seq | ValueKind::Iterable => self.walk_list(value, path),
+            _ => self.leaf(value, path),
+        }
+    }
+
+    fn walk_list(&mut self, list: &Value, path: &mut Vec<String>) {
+        if self.is_shown(list) {
+            return;
+        }
+        let elements: Vec<Value> = list.try_iter().into_iter().flatten().take(10_000).collect();
+        let is_scalar =
+            |value: &Value| !matches!(value.kind(), ValueKind::Map | ValueKind::Seq | ValueKind::Iterable);
+        if elements.iter().all(is_scalar) {
+            let words: Vec<String> =
+                elements.iter().map(printed).filter(|word| !is_placeholder(word)).collect();
+            return self.push(&words.join(", "), path);
+        }
+        for (index, element) in elements.iter().enumerate() {
+            path.push((index + 1).to_string());
+            self.walk(element, path);
+            path.pop();
+        }
+    }
+
+    fn leaf(&mut self, value: &Value, path: &[String]) {
+        let text = printed(value);
+        if !is_placeholder(&text) && !self.is_shown(value) {
+            self.push(&text, path);
+        }
+    }
+
+    fn is_shown(&self, value: &Value) -> bool {
+        if self.skip.is_empty() {
+            return false;
+        }
+        let text = to_text(value);
+        self.skip.iter().any(|shown| shown == text.trim())
+    }
+
+    fn push(&mut self, text: &str, path: &[String]) {
+        if text.trim().is_empty() {
+            return;
+        }
+        if self.lines.len() == LINES_MAX {
+            self.left_out += 1;
+            return;
+        }
+        self.lines.push((path.join(" / "), truncate(text.trim(), VALUE_MAX_CHARS)));
+    }
+}
+
+/// The map without the members of these names.
+pub(super) fn without(map: &Value, names: &[String]) -> Value {
+    if map.kind() != ValueKind::Map {
+        return map.clone();
+    }
+    let names: Vec<String> = names.iter().map(|name| fold::fold(name)).collect();
+    let kept = map.try_iter().into_iter().flatten().filter(|name| {
+        let name = fold::fold(&name.to_string());
+        !names.contains(&name)
+    });
+    Value::from_pairs(kept.map(|name| (name.clone(), member(map, &name))).collect::<Vec<_>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::value::to_template;
+    use super::*;
+
+    fn check(json: &str, skip: &[&str], as_html: bool, expect: &str) {
+        let value = to_template(&serde_json::from_str(json).unwrap());
+        let skip: Vec<String> = skip.iter().map(|text| (*text).to_owned()).collect();
+        assert_eq!(facts(&value, &skip, as_html), expect);
+    }
+
+    #[test]
+    fn one_line_per_detail() {
+        check(r#"{"a":{"b":1,"c":null,"d":""},"t":["x",2],"e":"{{y}}"}"#, &[], false, "a / b: 1\nt: x, 2");
+        check(r#"{"items":[{"n":"p"},{"n":"q"}]}"#, &[], false, "items / 1 / n: p\nitems / 2 / n: q");
+        check("[]", &[], false, "");
+    }
+
+    #[test]
+    fn what_is_shown_is_not_repeated() {
+        check(r#"{"text":"hello","x":"y"}"#, &["hello"], false, "x: y");
+        check(r#"{"turns":[{"role":"u","text":"hi"}],"x":1}"#, &["u: hi"], false, "x: 1");
+    }
+
+    #[test]
+    fn html_is_escaped_once() {
+        check(r#"{"a<b":"1 & 2\n3"}"#, &[], true, "<b>a&lt;b:</b> 1 &amp; 2<br>\n3");
+        check(r#"{"u":"https://x.y/z"}"#, &[], true, "<b>u:</b> <a href=\"https://x.y/z\">https://x.y/z</a>");
+    }
+
+    #[test]
+    fn without_leaves_members_out() {
+        let map = to_template(&serde_json::json!({"first_name": 1, "b": 2}));
+        assert_eq!(facts(&without(&map, &["FirstName".to_owned()]), &[], false), "b: 2");
+    }
+}

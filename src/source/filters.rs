@@ -1,0 +1,118 @@
+//! The filters that templates have beside the engine's own.
+
+use super::facts::{facts, without};
+use super::plain::{one_line, truncate};
+use super::value::{printed, to_text, words};
+use super::{html, phone};
+use crate::clock::Timestamp;
+use minijinja::value::{Kwargs, Rest, Value};
+use minijinja::{AutoEscape, Environment, Error, State};
+
+/// Registers them; `country` completes national numbers where a template does not say which.
+pub(super) fn register(env: &mut Environment<'static>, country: Option<&'static phone::Country>) {
+    env.add_filter("truncate", |value: &Value, max: usize| truncate(&printed(value), max));
+    env.add_filter("nl2br", nl2br);
+    env.add_filter("text", |value: &Value| to_text(value));
+    env.add_filter("first_line", |value: &Value| first_line(&to_text(value)));
+    env.add_filter("facts", facts_filter);
+    env.add_filter("without", |value: &Value, names: Rest<String>| without(value, &names));
+    env.add_filter("join", |value: &Value, by: Option<String>| join(value, by.as_deref().unwrap_or("")));
+    env.add_filter("tojson", |value: &Value| serde_json::to_string(value).unwrap_or_default());
+    env.add_filter("utc", |value: &Value| utc(&printed(value)).unwrap_or_default());
+    env.add_filter("link", |value: &Value| link(&printed(value)));
+    env.add_filter("phone", move |value: &Value, code: Option<String>| {
+        let country = code.map_or(country, |code| phone::find_country(&code));
+        phone::normalise(&printed(value), country).unwrap_or_default()
+    });
+}
+
+fn nl2br(value: &Value) -> Value {
+    match value.as_str() {
+        Some(html) if value.is_safe() => Value::from_safe_string(html.replace('\n', "<br>\n")),
+        Some(text) => Value::from_safe_string(html::lines(text)),
+        None => Value::from_safe_string(html::lines(&to_text(value))),
+    }
+}
+
+fn facts_filter(state: &State, value: &Value, options: Kwargs) -> Result<Value, Error> {
+    let skip: Option<Vec<Value>> = options.get("skip")?;
+    options.assert_all_used()?;
+    let skip: Vec<String> = skip
+        .unwrap_or_default()
+        .iter()
+        .map(|shown| printed(shown).trim().to_owned())
+        .filter(|shown| !shown.is_empty())
+        .collect();
+    if matches!(state.auto_escape(), AutoEscape::None) {
+        return Ok(Value::from(facts(value, &skip, false)));
+    }
+    Ok(Value::from_safe_string(facts(value, &skip, true)))
+}
+
+fn first_line(text: &str) -> String {
+    text.lines().map(one_line).find(|line| !line.is_empty()).unwrap_or_default()
+}
+
+fn join(value: &Value, by: &str) -> String {
+    let mut found = Vec::new();
+    words(value, &mut found);
+    found.join(by)
+}
+
+fn link(text: &str) -> Value {
+    Value::from_safe_string(html::link(text).unwrap_or_else(|| html::escape(text)))
+}
+
+/// A platform's time, in seconds or milliseconds since 1970, when it lies between 2010 and 2100; other
+/// numbers are garbled (SendPulse's own samples have 14 and 15 digits) and are nothing.
+fn utc(text: &str) -> Option<String> {
+    let number: u64 = text.trim().parse().ok()?;
+    let plausible = 1_262_304_000_u64..4_102_444_800;
+    let millis = if plausible.contains(&number) {
+        number * 1000
+    } else if plausible.contains(&(number / 1000)) {
+        number
+    } else {
+        return None;
+    };
+    let time = Timestamp(millis).to_string();
+    Some(format!("{} {} UTC", &time[..10], &time[11..16]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(template: &str, expect: &str) {
+        let mut env = Environment::new();
+        register(&mut env, phone::find_country("CO"));
+        env.set_auto_escape_callback(|name| {
+            if name.ends_with(".html") { AutoEscape::Html } else { AutoEscape::None }
+        });
+        let event = super::super::value::to_template(&serde_json::json!({
+            "text": "a < b\nc", "tags": ["x", null, 7, ["y"]], "date": 1_617_401_679, "nothing": null,
+        }));
+        let context = Value::from_pairs([("event", event)]);
+        assert_eq!(env.render_named_str("t.html", template, context).unwrap(), expect, "{template}");
+    }
+
+    #[test]
+    fn filters_work_in_html() {
+        check("{{ event.text | nl2br }}", "a &lt; b<br>\nc");
+        check("{{ event.nothing | nl2br }}{{ event.nothing | truncate(3) }}", "");
+        check("{{ event.text | first_line | upper }}", "A &lt; B");
+        check("{{ event.tags | join(', ') }}", "x, 7, y");
+        check("{{ event.nothing | join(', ') }}", "");
+        check("{{ {'T': event.text, 'N': event.nothing} | facts }}", "<b>T:</b> a &lt; b<br>\nc");
+        check("{{ event | without('text', 'tags') | facts }}", "<b>date:</b> 1617401679");
+        check("{{ event | without('text', 'tags') | facts(skip=[1617401679]) }}|", "|");
+        check(
+            "{{ event.date | utc }} {{ 1637759687101 | utc }}",
+            "2021-04-02 22:14 UTC 2021-11-24 13:14 UTC",
+        );
+        check("{{ 16377590567070 | utc }}{{ 'x' | utc }}", "");
+        check("{{ '3001112233' | phone }} {{ '911222333' | phone('ES') }}", "+573001112233 +34911222333");
+        check("{{ 'javascript:x' | link }}", "javascript&#58;x");
+        check("{{ event.tags | tojson }}", "[&quot;x&quot;,null,7,[&quot;y&quot;]]");
+    }
+}

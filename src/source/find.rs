@@ -1,0 +1,315 @@
+//! Finders: a field by the paths where it should be, then by the names people give it, anywhere in the event.
+//!
+//! The search is breadth-first and bounded in depth and in members looked at, so the shallowest `email` wins
+//! and a hostile event costs little. A value that is a placeholder (`{{workflow.email}}`, `undefined`) or does
+//! not look like what is sought counts as not found.
+
+use super::fold::{fold, fold_into};
+use super::plain::{is_placeholder, one_line};
+use super::requester::{self, Address};
+use super::{phone, value};
+use minijinja::value::{Enumerator, Object, Value};
+use serde_json::Value as Json;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+const DEPTH_MAX: usize = 8;
+const MEMBERS_MAX: usize = 5000;
+
+/// What a finder accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wants {
+    /// A text with a valid address in it.
+    Email,
+    /// A text or number that is a phone number.
+    Phone,
+    /// One line of text or a number; of a list its first.
+    Word,
+    /// Anything with something to read in it.
+    Any,
+}
+
+impl Wants {
+    fn of(name: &str) -> Wants {
+        match name {
+            "email" => Wants::Email,
+            "phone" => Wants::Phone,
+            "name" | "first_name" | "last_name" | "subject" | "external_id" | "event_id" | "conversation"
+            | "kind" => Wants::Word,
+            _ => Wants::Any,
+        }
+    }
+
+    /// The value itself or, for what must be one word, the first element that will do.
+    fn accept<'a>(self, json: &'a Json, is_by_name: bool) -> Option<&'a Json> {
+        match (self, json) {
+            (Wants::Any, Json::Object(_)) if is_by_name => None,
+            (Wants::Any, other) => (!value::is_blank(other) && !other.is_boolean()).then_some(other),
+            (_, Json::Array(elements)) => elements
+                .iter()
+                .take(100)
+                .filter(|element| !element.is_array())
+                .find_map(|e| self.accept(e, true)),
+            (_, Json::Bool(_) | Json::Null | Json::Object(_)) => None,
+            (Wants::Email, Json::String(text)) => requester::address(text).map(|_| json),
+            (Wants::Email, _) => None,
+            (Wants::Phone, scalar) => phone::normalise(&scalar_text(scalar), None).map(|_| json),
+            (_, Json::String(text)) => (!is_placeholder(text) && !one_line(text).is_empty()).then_some(json),
+            (_, _) => Some(json),
+        }
+    }
+}
+
+/// A dotted path.
+#[derive(Clone, Debug)]
+pub(super) struct Path(Vec<Step>);
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// A member by its name, else by its folded name; a number is an index too.
+    Member { name: String, folded: String },
+    /// `*`: every element or member.
+    Any,
+}
+
+impl Path {
+    /// `contact.variables.email`, `items.0.name`, `attachments.*.url`.
+    pub fn parse(text: &str) -> Path {
+        let steps = text.trim().split('.').map(|name| match name.trim() {
+            "*" => Step::Any,
+            name => Step::Member { name: name.to_owned(), folded: fold(name) },
+        });
+        Path(steps.collect())
+    }
+
+    /// All values at the path, in order.
+    pub fn values<'a>(&self, root: &'a Json) -> Vec<&'a Json> {
+        let mut here = vec![root];
+        for step in &self.0 {
+            here = here.into_iter().flat_map(|json| step.values(json)).take(MEMBERS_MAX).collect();
+        }
+        here
+    }
+}
+
+impl Step {
+    fn values<'a>(&self, json: &'a Json) -> Vec<&'a Json> {
+        match (self, json) {
+            (Step::Any, Json::Array(elements)) => elements.iter().collect(),
+            (Step::Any, Json::Object(members)) => members.values().collect(),
+            (Step::Member { name, .. }, Json::Array(elements)) => {
+                name.parse::<usize>().ok().and_then(|index| elements.get(index)).into_iter().collect()
+            }
+            (Step::Member { name, folded }, Json::Object(members)) => {
+                let exact = members.get(name);
+                exact
+                    .or_else(|| members.iter().find(|(key, _)| fold(key) == *folded).map(|(_, value)| value))
+                    .into_iter()
+                    .collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// One finder as it is effective.
+#[derive(Clone, Debug)]
+pub(super) struct Finder {
+    pub name: String,
+    pub paths: Vec<Path>,
+    pub synonyms: HashMap<String, usize>,
+    pub within: Vec<Path>,
+    pub skip: HashSet<String>,
+}
+
+impl Finder {
+    /// The first value that is what the finder wants.
+    pub fn find<'a>(&self, event: &'a Json) -> Option<&'a Json> {
+        self.find_as(event, Wants::of(&self.name))
+    }
+
+    /// The first value with something in it, for telling an agent what was given but could not be used.
+    pub fn find_anything<'a>(&self, event: &'a Json) -> Option<&'a Json> {
+        self.find_as(event, Wants::Word)
+    }
+
+    fn find_as<'a>(&self, event: &'a Json, wants: Wants) -> Option<&'a Json> {
+        let at_paths = self.paths.iter().flat_map(|path| path.values(event));
+        let by_path = at_paths.into_iter().find_map(|json| wants.accept(json, false));
+        by_path.or_else(|| {
+            if self.synonyms.is_empty() {
+                return None;
+            }
+            let roots = match self.within.as_slice() {
+                [] => vec![event],
+                within => within.iter().flat_map(|path| path.values(event)).collect(),
+            };
+            self.search(roots, wants)
+        })
+    }
+
+    /// Level by level; within a level the order of the synonyms decides, then the order in the event.
+    fn search<'a>(&self, roots: Vec<&'a Json>, wants: Wants) -> Option<&'a Json> {
+        let (mut level, mut looked_at, mut folded) = (roots, 0, String::new());
+        for _ in 0..DEPTH_MAX {
+            let mut best: Option<(usize, &Json)> = None;
+            let mut next = Vec::new();
+            for json in level {
+                let members: Box<dyn Iterator<Item = (&str, &Json)>> = match json {
+                    Json::Object(members) => {
+                        Box::new(members.iter().map(|(name, member)| (name.as_str(), member)))
+                    }
+                    Json::Array(elements) => Box::new(elements.iter().map(|element| ("", element))),
+                    _ => continue,
+                };
+                for (name, member) in members {
+                    looked_at += 1;
+                    if looked_at > MEMBERS_MAX {
+                        return best.map(|(_, found)| found);
+                    }
+                    fold_into(name, &mut folded);
+                    let rank = self.synonyms.get(folded.as_str()).copied();
+                    if let Some(rank) = rank.filter(|rank| best.is_none_or(|(best, _)| *rank < best))
+                        && let Some(found) = wants.accept(member, true)
+                    {
+                        best = Some((rank, found));
+                    }
+                    if !self.skip.contains(folded.as_str()) && (member.is_object() || member.is_array()) {
+                        next.push(member);
+                    }
+                }
+            }
+            if best.is_some() {
+                return best.map(|(_, found)| found);
+            }
+            level = next;
+        }
+        None
+    }
+}
+
+/// A scalar as text, without the quotes of JSON.
+pub(super) fn scalar_text(json: &Json) -> String {
+    match json {
+        Json::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// All finders of a source.
+pub(super) type Finders = BTreeMap<String, Finder>;
+
+/// `found` of one event: each finder runs when a template asks for it.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub event: Arc<Json>,
+    pub finders: Arc<Finders>,
+}
+
+impl Found {
+    /// What the finder of this name gives.
+    pub fn get(&self, name: &str) -> Option<Value> {
+        let found = self.finders.get(name)?.find(&self.event);
+        match (name, found) {
+            ("email", Some(json)) => Some(Value::from(self.address_in(json)?.email)),
+            ("name", None) => self.name_beside_the_address().map(Value::from),
+            (_, found) => found.map(value::to_template),
+        }
+    }
+
+    /// `"Pérez, Ana" <ana@example.com>` names a person too.
+    fn name_beside_the_address(&self) -> Option<String> {
+        self.address_in(self.finders.get("email")?.find(&self.event)?)?.name
+    }
+
+    fn address_in(&self, json: &Json) -> Option<Address> {
+        requester::address(&scalar_text(json))
+    }
+}
+
+impl Object for Found {
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        self.get(key.as_str()?)
+    }
+
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        Enumerator::Values(self.finders.keys().map(Value::from).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn finder(name: &str, paths: &[&str], synonyms: &[&str]) -> Finder {
+        Finder {
+            name: name.to_owned(),
+            paths: paths.iter().map(|path| Path::parse(path)).collect(),
+            synonyms: synonyms.iter().enumerate().map(|(rank, name)| (fold(name), rank)).collect(),
+            within: Vec::new(),
+            skip: ["bot".to_owned()].into(),
+        }
+    }
+
+    fn check(finder: &Finder, event: Json, expect: Json) {
+        assert_eq!(finder.find(&event).cloned().unwrap_or_default(), expect, "{event}");
+    }
+
+    #[test]
+    fn paths_come_first_and_in_order() {
+        let text = finder("text", &["a.b.0.c", "*.body"], &["message"]);
+        check(&text, json!({"message": "m", "a": {"b": [{"c": "deep"}]}}), json!("deep"));
+        check(&text, json!({"message": "m", "x": {"Body": "any"}}), json!("any"));
+        check(&text, json!({"message": "m", "a": {"b": []}}), json!("m"));
+    }
+
+    #[test]
+    fn synonyms_are_found_anywhere_the_shallowest_first() {
+        let email = finder("email", &[], &["email", "correo_electronico", "почта"]);
+        check(&email, json!({"x": {"email": "deep@x.co"}, "Correo Electrónico": "a@x.co"}), json!("a@x.co"));
+        check(&email, json!({"list": [{"Почта": "p@x.co"}]}), json!("p@x.co"));
+        check(&email, json!({"email": "not one", "x": {"email": "b@x.co"}}), json!("b@x.co"));
+        check(&email, json!({"email": ["{{email}}", "c@x.co"]}), json!("c@x.co"));
+        check(&email, json!({"bot": {"email": "bot@x.co"}}), Json::Null);
+    }
+
+    #[test]
+    fn placeholders_and_wrong_kinds_are_not_found() {
+        let name = finder("name", &[], &["name"]);
+        check(&name, json!({"name": "undefined", "x": {"name": "Ana"}}), json!("Ana"));
+        check(&name, json!({"name": true, "x": {"name": {"first": "A"}}}), Json::Null);
+        let phone = finder("phone", &[], &["phone"]);
+        check(
+            &phone,
+            json!({"phone": "call me", "x": {"phone": 380_671_112_233_u64}}),
+            json!(380_671_112_233_u64),
+        );
+        let text = finder("text", &[], &["message"]);
+        check(&text, json!({"message": [{"text": "hi"}]}), json!([{"text": "hi"}]));
+        check(&text, json!({"message": {"message": "inner"}}), json!("inner"));
+    }
+
+    #[test]
+    fn the_search_is_bounded() {
+        let text = finder("text", &[], &["needle"]);
+        let mut deep = json!({"needle": "x"});
+        for _ in 0..DEPTH_MAX {
+            deep = json!({ "a": deep });
+        }
+        check(&text, deep, Json::Null);
+        let wide: Vec<Json> = (0..MEMBERS_MAX + 1).map(|n| json!(n)).collect();
+        check(&text, json!([wide, {"needle": "x"}]), Json::Null);
+    }
+
+    #[test]
+    fn within_limits_where_synonyms_are_sought() {
+        let mut phone = finder("phone", &[], &["phone"]);
+        phone.within = vec![Path::parse("contact.variables")];
+        check(
+            &phone,
+            json!({"phone": "1234567", "contact": {"variables": {"Phone": "7654321"}}}),
+            json!("7654321"),
+        );
+    }
+}

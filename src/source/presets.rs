@@ -1,0 +1,75 @@
+//! What ships with the program: the built-in defaults and the presets, in the schema that admins write.
+
+use super::table::SourceTable;
+use std::sync::LazyLock;
+
+/// A shipped mapping of one platform.
+pub struct Preset {
+    /// With its version: `sendpulse@1`.
+    pub name: &'static str,
+    /// The file as it is printed by `preset show`.
+    pub text: &'static str,
+    table: SourceTable,
+}
+
+impl Preset {
+    /// One line for `preset list`.
+    pub fn summary(&self) -> &str {
+        self.table.summary.as_deref().unwrap_or_default()
+    }
+
+    /// `documented`, `seen` or `draft`: how sure the field names are.
+    pub fn certainty(&self) -> &str {
+        self.table.certainty.as_deref().unwrap_or("draft")
+    }
+
+    /// The parsed file.
+    pub fn table(&self) -> &SourceTable {
+        &self.table
+    }
+}
+
+const TEXTS: [(&str, &str); 3] = [
+    ("botpress@1", include_str!("presets/botpress.toml")),
+    ("generic@1", include_str!("presets/generic.toml")),
+    ("sendpulse@1", include_str!("presets/sendpulse.toml")),
+];
+
+static PRESETS: LazyLock<Vec<Preset>> =
+    LazyLock::new(|| TEXTS.iter().map(|(name, text)| Preset { name, text, table: parse(text) }).collect());
+
+static BUILTIN: LazyLock<SourceTable> = LazyLock::new(|| parse(include_str!("presets/builtin.toml")));
+
+fn parse(text: &str) -> SourceTable {
+    toml::from_str(text).expect("shipped files are parsed by this module's test")
+}
+
+/// All presets, by name.
+pub fn presets() -> &'static [Preset] {
+    &PRESETS
+}
+
+/// The preset of this name, with its version.
+pub fn preset(name: &str) -> Option<&'static Preset> {
+    PRESETS.iter().find(|preset| preset.name == name)
+}
+
+/// What holds where neither the preset nor the admin says otherwise.
+pub(super) fn builtin() -> &'static SourceTable {
+    &BUILTIN
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shipped_files_parse() {
+        assert!(builtin().find.as_ref().is_some_and(|find| find.contains_key("email")));
+        for preset in presets() {
+            assert!(!preset.summary().is_empty(), "{}", preset.name);
+            assert!(["documented", "seen", "draft"].contains(&preset.certainty()), "{}", preset.name);
+        }
+        assert!(preset("sendpulse@1").is_some() && preset("sendpulse").is_none());
+    }
+}

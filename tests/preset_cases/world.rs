@@ -1,0 +1,118 @@
+//! Intake, spool and dispatch in miniature: verify, decode, split, dedupe, one ticket per conversation, plan.
+
+use super::{Case, Request};
+use deskspool::clock::Timestamp;
+use deskspool::decode::decode;
+use deskspool::freshdesk::write::Write;
+use deskspool::source::table::{SourceTable, TicketTable};
+use deskspool::source::{EventDraft, RequestContext, Source, StoredEvent, Verdict};
+use deskspool::verify::Secret;
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// What became of one event.
+pub struct Done {
+    pub draft: EventDraft,
+    pub effect: Effect,
+}
+
+pub enum Effect {
+    Duplicate,
+    Ignored(String),
+    Dead(String),
+    Writes(Vec<Write>),
+}
+
+/// What became of a request.
+pub enum Results {
+    Refused(String),
+    NotUnderstood(String),
+    Events { done: Vec<Done>, tickets: u64 },
+}
+
+struct World {
+    now: Timestamp,
+    seen: HashMap<[u8; 16], Timestamp>,
+    tickets: HashMap<String, u64>,
+}
+
+/// The results of a case after the cases it names.
+pub fn replay(case: &Case, cases: &[Case]) -> Results {
+    let mut world =
+        World { now: Timestamp(1_763_712_073_000), seen: HashMap::new(), tickets: HashMap::new() };
+    for before in case.expect["after"].as_array().into_iter().flatten() {
+        let name = format!("{}/{}", case.platform, before.as_str().expect("after lists names"));
+        let before = cases.iter().find(|other| other.name == name).expect("after names a case");
+        world.post(before);
+    }
+    world.now = world.now.plus(Duration::from_secs(case.expect["delay_s"].as_u64().unwrap_or(1)));
+    world.post(case)
+}
+
+fn source(case: &Case) -> Source {
+    let table: SourceTable = toml::from_str(&case.table()).expect("the case's table parses");
+    let secrets = case.secret().map(Secret::new).into_iter().collect();
+    Source::compile(&case.platform, &table, &TicketTable::default(), secrets)
+        .unwrap_or_else(|problems| panic!("{}: {problems:#?}", case.name))
+}
+
+impl World {
+    fn post(&mut self, case: &Case) -> Results {
+        let source = source(case);
+        let Request { kind, query, headers, body } = &case.request;
+        if let Err(refusal) = source.verifier().check(headers, query, body) {
+            return Results::Refused(refusal.to_string());
+        }
+        let decoded = match decode(body, case.request.header("content-type")) {
+            Ok(decoded) => decoded,
+            Err(error) => return Results::NotUnderstood(error.to_string()),
+        };
+        let request = RequestContext { kind, headers, query, received_at: self.now };
+        let drafts = source.events(&request, &decoded.value);
+        let done: Vec<Done> = drafts.into_iter().map(|draft| self.deliver(&source, draft)).collect();
+        Results::Events { done, tickets: self.tickets.len() as u64 }
+    }
+
+    fn deliver(&mut self, source: &Source, draft: EventDraft) -> Done {
+        let effect = match &draft.verdict {
+            Verdict::Ignore(reason) => Effect::Ignored(reason.clone()),
+            Verdict::Bury(reason) => Effect::Dead(reason.clone()),
+            Verdict::Keep if self.is_duplicate(&draft) => Effect::Duplicate,
+            Verdict::Keep => self.write(source, &draft),
+        };
+        Done { draft, effect }
+    }
+
+    fn is_duplicate(&mut self, draft: &EventDraft) -> bool {
+        let until = self.now.plus(draft.dedupe_window);
+        let before = self.seen.insert(draft.dedupe, until);
+        before.is_some_and(|until| self.now < until)
+    }
+
+    fn write(&mut self, source: &Source, draft: &EventDraft) -> Effect {
+        let stored = StoredEvent {
+            body: &draft.body,
+            context: &draft.context,
+            received_at: self.now,
+            event_id: &draft.event_id,
+            kind: &draft.kind,
+            conversation: &draft.conversation,
+        };
+        let ticket = self.tickets.get(&draft.conversation).copied();
+        match source.plan(&stored, ticket) {
+            Err(error) => Effect::Dead(error.to_string()),
+            Ok(writes) => {
+                assert_eq!(
+                    source.plan(&stored, ticket).as_ref(),
+                    Ok(&writes),
+                    "a plan is the same each time"
+                );
+                if writes.iter().any(|write| matches!(write, Write::CreateTicket(_))) {
+                    let next = self.tickets.len() as u64 + 1;
+                    self.tickets.insert(draft.conversation.clone(), next);
+                }
+                Effect::Writes(writes)
+            }
+        }
+    }
+}
