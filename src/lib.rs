@@ -1,4 +1,5 @@
 //! deskspool.
 pub mod clock;
 pub mod freshdesk;
+pub mod sandbox;
 pub mod source;
