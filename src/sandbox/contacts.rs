@@ -78,7 +78,7 @@ pub(crate) fn list(state: &State, query: &Query<'_>) -> Result<Answer, Answer> {
             && since.is_none_or(|since| contact.updated_at.unix_seconds() >= since.unix_seconds())
     };
     let rows: Vec<&Contact> = state.store.contacts.values().filter(is_wanted).collect();
-    Ok(query.answer(state, page, &rows, |contact| Value::Object(view::contact_json(contact))))
+    Ok(query.answer(page, &rows, |contact| Value::Object(view::contact_json(contact))))
 }
 
 /// `GET /contacts/{id}`.
@@ -116,7 +116,7 @@ fn check(state: &State, input: &mut Input, errors: &mut Errors) {
     validate::shapes(input, &FIELDS, errors);
     let knobs = &state.knobs;
     for name in ["name", "phone", "mobile", "twitter_id", "unique_external_id"] {
-        validate::text(&mut input.fields, name, 255, knobs, errors);
+        validate::text(&mut input.fields, (name, 255), knobs, errors);
     }
     validate::tags(&input.fields, knobs, errors);
     let companies = &state.form.companies;

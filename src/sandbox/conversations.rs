@@ -3,6 +3,7 @@
 use super::answer::{Answer, Errors};
 use super::list::Query;
 use super::multipart::Input;
+use super::requesters;
 use super::state::State;
 use super::store::Conversation;
 use super::tickets;
@@ -71,7 +72,7 @@ pub(crate) fn list(state: &State, ticket: u64, query: &Query<'_>) -> Result<Answ
     errors.finish(400)?;
     let found = state.store.tickets.get(&ticket).ok_or_else(|| Answer::empty(404))?;
     let json = |one: &Conversation| view::conversation_json(state, ticket, one);
-    Ok(query.answer(state, page, &found.conversations, json))
+    Ok(query.answer(page, &found.conversations, json))
 }
 
 /// `PUT /conversations/{id}`: the body of a note; replies were sent and stay.
@@ -113,9 +114,9 @@ fn check(state: &State, ticket: u64, input: &mut Input, specs: &[Spec]) -> Resul
     validate::shapes(input, specs, &mut errors);
     check_body(&input.fields, &mut errors);
     let knobs = &state.knobs;
-    validate::text(&mut input.fields, "body", knobs.description_limit, knobs, &mut errors);
-    let is_somebody = |id: u64| state.store.contacts.contains_key(&id) || state.form.agent(id).is_some();
-    validate::existing("user_id", &input.fields, is_somebody, &mut errors);
+    validate::text(&mut input.fields, ("body", knobs.description_limit), knobs, &mut errors);
+    let is_known = |id: u64| requesters::is_somebody(state, id);
+    validate::existing("user_id", &input.fields, is_known, &mut errors);
     tickets::check_files(state, &input.files, bytes, &mut errors);
     errors.finish(400)
 }

@@ -7,7 +7,7 @@ use super::answer::Answer;
 use super::faults::{Effect, FaultBody};
 use super::routes;
 use super::state::{Shared, State};
-use super::wire::{Head, Request, Wire};
+use super::wire::{Manner, Request, Wire};
 use std::time::Duration;
 
 /// A request that was read, and the sandbox it came to.
@@ -22,7 +22,7 @@ impl Exchange<'_> {
         self.change(|state| {
             let answer = routes::api(state, &self.request, false);
             let head = &self.request.head;
-            state.record(&head.method, &head.path, answer.status, None);
+            state.record(head, answer.status, None);
             answer
         })
     }
@@ -32,7 +32,7 @@ impl Exchange<'_> {
         self.change(|state| {
             let answer = routes::api(state, &self.request, *effect == Effect::WrongKey);
             let head = &self.request.head;
-            state.record(&head.method, &head.path, told.unwrap_or(answer.status), Some(effect.name()));
+            state.record(head, told.unwrap_or(answer.status), Some(effect.name()));
             answer
         })
     }
@@ -42,8 +42,8 @@ impl Exchange<'_> {
     }
 
     fn record(&self, status: u16, effect: &Effect) {
-        let Head { method, path, .. } = &self.request.head;
-        self.shared.change(|state| state.record(method, path, status, Some(effect.name())));
+        let head = &self.request.head;
+        self.shared.change(|state| state.record(head, status, Some(effect.name())));
     }
 
     /// Lets the fault happen; the connection, when it may go on.
@@ -131,7 +131,7 @@ impl Exchange<'_> {
                 FaultBody::Html => answer,
                 _ => routes::metered(state, head, |_| answer),
             };
-            state.record(&head.method, &head.path, answer.status, Some("status"));
+            state.record(head, answer.status, Some("status"));
             answer
         })
     }
@@ -141,7 +141,8 @@ impl Exchange<'_> {
         let head = &self.request.head;
         let mode = self.shared.state().knobs.response_mode;
         let keep_alive = head.keeps_alive();
-        wire.answer(answer, mode, keep_alive, head.method == "HEAD").ok()?;
+        let manner = Manner { mode, keep_alive, without_body: head.method == "HEAD" };
+        wire.answer(answer, manner).ok()?;
         if !keep_alive {
             wire.finish();
             return None;

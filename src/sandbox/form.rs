@@ -205,25 +205,30 @@ impl Form {
         let priorities = PRIORITIES.iter().map(|(id, name)| ((*name).to_owned(), json!(id)));
         let agents = self.agents.iter().map(|agent| (agent.name.clone(), json!(agent.id)));
         vec![
-            self.field("requester", "requester", "default_requester", None),
-            self.field("company", "company_id", "default_company", None),
-            self.field("subject", "subject", "default_subject", None),
-            self.field("ticket_type", "type", "default_ticket_type", Some(json!(self.ticket_types))),
-            self.field("source", "source", "default_source", Some(by_name(&self.sources))),
-            self.field("status", "status", "default_status", Some(Value::Object(statuses.collect()))),
-            self.field("priority", "priority", "default_priority", Some(Value::Object(priorities.collect()))),
-            self.field("group", "group_id", "default_group", Some(by_name(&self.groups))),
-            self.field("agent", "responder_id", "default_agent", Some(Value::Object(agents.collect()))),
-            self.field("product", "product_id", "default_product", Some(by_name(&self.products))),
-            self.field("description", "description", "default_description", None),
+            self.field("requester", "requester", None),
+            self.field("company", "company_id", None),
+            self.field("subject", "subject", None),
+            self.field("ticket_type", "type", Some(json!(self.ticket_types))),
+            self.field("source", "source", Some(by_name(&self.sources))),
+            self.field("status", "status", Some(Value::Object(statuses.collect()))),
+            self.field("priority", "priority", Some(Value::Object(priorities.collect()))),
+            self.field("group", "group_id", Some(by_name(&self.groups))),
+            self.field("agent", "responder_id", Some(Value::Object(agents.collect()))),
+            self.field("product", "product_id", Some(by_name(&self.products))),
+            self.field("description", "description", None),
         ]
     }
 
     /// A default field: named one way here and sent another way in a ticket.
-    fn field(&self, name: &str, sent_as: &str, kind: &str, choices: Option<Value>) -> Value {
+    fn field(&self, name: &str, sent_as: &str, choices: Option<Value>) -> Value {
         let always = ["requester", "status", "priority"].contains(&name);
         let required = always || self.is_required(sent_as);
-        field_json(name, kind, (required, self.is_required_for_closure(sent_as)), choices)
+        field_json(
+            name,
+            &format!("default_{name}"),
+            (required, self.is_required_for_closure(sent_as)),
+            choices,
+        )
     }
 }
 

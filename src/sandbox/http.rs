@@ -7,9 +7,8 @@ use super::answer::Answer;
 use super::control;
 use super::exchange::Exchange;
 use super::faults::{self, Effect};
-use super::knobs::ResponseMode;
 use super::state::Shared;
-use super::wire::{Request, Trouble, Wire};
+use super::wire::{Head, Manner, Request, Trouble, Wire};
 use socket2::{Domain, SockRef, Socket, Type};
 use std::collections::HashMap;
 use std::io;
@@ -179,7 +178,7 @@ impl Accepting {
         let is_taken = self.shared.change(|state| {
             let is_refused = is_api && faults::refuses(&mut state.faults);
             if is_refused {
-                state.record("-", "-", 0, Some("refuse"));
+                state.record(&Head::default(), 0, Some("refuse"));
             }
             let is_taken = !is_refused && !state.stopping && state.connections < most;
             state.connections += usize::from(is_taken);
@@ -228,8 +227,7 @@ impl Accepting {
             None
         };
         if effect == Some(Effect::ResetBeforeReading) {
-            self.shared
-                .change(|state| state.record(&head.method, &head.path, 0, Some("reset_before_reading")));
+            self.shared.change(|state| state.record(&head, 0, Some("reset_before_reading")));
             wire.reset();
             return None;
         }
@@ -252,10 +250,10 @@ impl Accepting {
 
 /// Tells a client what was wrong with its framing, and ends.
 fn refuse(mut wire: Wire, trouble: &Trouble) -> Option<Wire> {
-    if let Trouble::Refused(status) = trouble {
-        if wire.answer(&Answer::edge(*status), ResponseMode::Length, false, false).is_ok() {
-            wire.finish();
-        }
+    if let Trouble::Refused(status) = trouble
+        && wire.answer(&Answer::edge(*status), Manner::LAST).is_ok()
+    {
+        wire.finish();
     }
     None
 }

@@ -20,6 +20,8 @@ const LISTED_FOR: Duration = Duration::from_secs(30 * 86_400);
 
 /// The query of a call.
 pub(crate) struct Query<'a> {
+    /// Of the account, for links to the next page.
+    pub(crate) base_url: &'a str,
     pub(crate) path: &'a str,
     pub(crate) pairs: &'a [(String, String)],
 }
@@ -105,13 +107,7 @@ impl Query<'_> {
     }
 
     /// The answer with one page of `rows`, and where the next one is.
-    pub(crate) fn answer<T>(
-        &self,
-        state: &State,
-        page: Page,
-        rows: &[T],
-        json: impl Fn(&T) -> Value,
-    ) -> Answer {
+    pub(crate) fn answer<T>(&self, page: Page, rows: &[T], json: impl Fn(&T) -> Value) -> Answer {
         let start = usize::try_from((page.number - 1) * page.rows).unwrap_or(usize::MAX).min(rows.len());
         let end = start.saturating_add(usize::try_from(page.rows).unwrap_or(0)).min(rows.len());
         let shown: Vec<Value> = rows[start..end].iter().map(json).collect();
@@ -124,7 +120,7 @@ impl Query<'_> {
             .extend_pairs(others)
             .append_pair("page", &(page.number + 1).to_string())
             .finish();
-        answer.with("Link", format!("<{}{}?{next}>; rel=\"next\"", state.base_url, self.path))
+        answer.with("Link", format!("<{}{}?{next}>; rel=\"next\"", self.base_url, self.path))
     }
 }
 
@@ -176,7 +172,7 @@ pub(crate) fn tickets(state: &State, query: &Query<'_>) -> Result<Answer, Answer
         tags: state.knobs.list_includes_tags,
         attachments: false,
     };
-    Ok(query.answer(state, page, &rows, |ticket| {
+    Ok(query.answer(page, &rows, |ticket| {
         let mut json = view::ticket_json(state, ticket, shown);
         for part in include.iter().filter(|part| **part != "description") {
             json.insert((*part).to_owned(), tickets::embedded(state, ticket, part));
@@ -195,8 +191,7 @@ fn with_requester<'a>(
     for name in ["requester_id", "email", "unique_external_id"] {
         let Some(value) = query.get(name) else { continue };
         let found = match name {
-            "requester_id" => requester
-                .filter(|id| state.store.contacts.contains_key(id) || state.form.agent(*id).is_some()),
+            "requester_id" => requester.filter(|id| requesters::is_somebody(state, *id)),
             "email" => {
                 let agent = state.form.agent_by_email(value).map(|agent| agent.id);
                 agent.or_else(|| state.store.contact_by("email", value))

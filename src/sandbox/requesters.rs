@@ -34,14 +34,18 @@ pub(crate) fn check_values(state: &State, fields: &Map<String, Value>, errors: &
     if only_phone && !text_or_number(fields, "name") && !errors.has("name") {
         errors.add("name", "missing_field", "It should be a/an String");
     }
-    if let Some(id) = given(fields, "requester_id", errors).and_then(Value::as_u64) {
-        if !state.store.contacts.contains_key(&id) && state.form.agent(id).is_none() {
-            errors.add("requester_id", "invalid_value", no_contact("requester_id"));
-        }
+    let id = given(fields, "requester_id", errors).and_then(Value::as_u64);
+    if id.is_some_and(|id| !is_somebody(state, id)) {
+        errors.add("requester_id", "invalid_value", no_contact("requester_id"));
     }
     if given(fields, "facebook_id", errors).is_some() {
         errors.add("facebook_id", "invalid_value", no_contact("facebook_id"));
     }
+}
+
+/// Whether `id` is a contact's or an agent's.
+pub(crate) fn is_somebody(state: &State, id: u64) -> bool {
+    state.store.contacts.contains_key(&id) || state.form.agent(id).is_some()
 }
 
 /// "There is no contact matching the given …".

@@ -144,12 +144,14 @@ fn answer(state: &mut State, request: &Request) -> Result<Answer, Answer> {
     if !place.methods().contains(&head.method.as_str()) {
         return Err(Answer::method_not_allowed(&head.method, place.methods()));
     }
-    let query = Query { path: &head.path, pairs: &head.query };
     match head.method.as_str() {
         "GET" if !request.body.is_empty() => {
             Err(Answer::coded(400, "no_content_required", "No JSON data required"))
         }
-        "GET" => get(state, place, &query),
+        "GET" => {
+            let query = Query { base_url: &state.base_url, path: &head.path, pairs: &head.query };
+            get(state, place, &query)
+        }
         "DELETE" => delete(state, place),
         _ => {
             let input = input(request).map_err(refuse)?;

@@ -223,7 +223,7 @@ mod tests {
         let one = json!({"effect": "stall", "hold_s": 3, "commit": true});
         let expect = Fault::new(Effect::Stall { hold: Duration::from_secs(3), commit: true });
         for json in [one.clone(), json!([one]), json!({"fault": [one]})] {
-            assert_eq!(faults(json).unwrap(), [expect.clone()]);
+            assert_eq!(faults(json).unwrap(), std::slice::from_ref(&expect));
         }
     }
 

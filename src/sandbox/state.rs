@@ -11,6 +11,7 @@ use super::knobs::Knobs;
 use super::limits::Limits;
 use super::store::Store;
 use super::view::{ContactView, TicketView};
+use super::wire::Head;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use serde::Serialize;
 use std::collections::VecDeque;
@@ -104,11 +105,13 @@ impl State {
         self.clock.monotonic()
     }
 
-    pub(crate) fn record(&mut self, method: &str, path: &str, status: u16, fault: Option<&'static str>) {
+    /// Logs a call; the blank head is a connection that was refused.
+    pub(crate) fn record(&mut self, head: &Head, status: u16, fault: Option<&'static str>) {
         if self.requests.len() >= REQUESTS_MAX {
             self.requests.pop_front();
         }
-        let (method, path) = (method.to_owned(), path.to_owned());
+        let word = |word: &str| if word.is_empty() { "-".to_owned() } else { word.to_owned() };
+        let (method, path) = (word(&head.method), word(&head.path));
         self.requests.push_back(RequestRecord { at_ms: self.now().0, method, path, status, fault });
     }
 }

@@ -243,9 +243,9 @@ fn check(state: &State, input: &mut Input, specs: &[Spec], errors: &mut Errors) 
     validate::shapes(input, specs, errors);
     validate::custom_fields(input, form, errors);
     let fields = &mut input.fields;
-    validate::text(fields, "subject", knobs.subject_limit, knobs, errors);
-    validate::text(fields, "description", knobs.description_limit, knobs, errors);
-    validate::text(fields, "name", 255, knobs, errors);
+    validate::text(fields, ("subject", knobs.subject_limit), knobs, errors);
+    validate::text(fields, ("description", knobs.description_limit), knobs, errors);
+    validate::text(fields, ("name", 255), knobs, errors);
     validate::tags(fields, knobs, errors);
     let numbers = |choices: &[super::form::Named]| choices.iter().map(|choice| choice.id).collect::<Vec<_>>();
     validate::choice(fields, "status", &numbers(&form.statuses), errors);

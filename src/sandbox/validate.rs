@@ -185,11 +185,10 @@ fn one_of(choices: &[String]) -> String {
     format!("It should be one of these values: '{}'", choices.join(","))
 }
 
-/// Refuses texts that are too long or have characters that the account cannot store.
+/// Refuses a text of more than `limit` characters (0 is no limit), and characters that the account cannot store.
 pub(crate) fn text(
     fields: &mut Map<String, Value>,
-    name: &str,
-    limit: usize,
+    (name, limit): (&str, usize),
     knobs: &Knobs,
     errors: &mut Errors,
 ) {

@@ -34,6 +34,21 @@ pub(crate) struct Request {
     pub(crate) body: Vec<u8>,
 }
 
+/// How an answer is sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Manner {
+    pub(crate) mode: ResponseMode,
+    pub(crate) keep_alive: bool,
+    /// As HEAD wants it.
+    pub(crate) without_body: bool,
+}
+
+impl Manner {
+    /// Plainly, and nothing after it.
+    pub(crate) const LAST: Manner =
+        Manner { mode: ResponseMode::Length, keep_alive: false, without_body: false };
+}
+
 /// Why there is no request.
 #[derive(Debug)]
 pub(crate) enum Trouble {
@@ -74,6 +89,7 @@ impl Wire {
         let deadline = self.clock.monotonic() + patience;
         loop {
             match parse_head(&self.unread)? {
+                Some((_, length)) if length > HEAD_MAX_BYTES => return Err(Trouble::Refused(431)),
                 Some((head, length)) => {
                     self.unread.drain(..length);
                     return Ok(head);
@@ -165,21 +181,16 @@ impl Wire {
         }
     }
 
-    /// Sends a whole answer; `is_head` leaves out the body.
-    pub(crate) fn answer(
-        &self,
-        answer: &Answer,
-        mode: ResponseMode,
-        keep_alive: bool,
-        is_head: bool,
-    ) -> io::Result<()> {
-        let is_chunked = mode == ResponseMode::Chunked && !answer.body.is_empty() && !is_head;
-        let mut out = head_bytes(answer, is_chunked, keep_alive);
+    /// Sends a whole answer.
+    pub(crate) fn answer(&self, answer: &Answer, manner: Manner) -> io::Result<()> {
+        let is_chunked =
+            manner.mode == ResponseMode::Chunked && !answer.body.is_empty() && !manner.without_body;
+        let mut out = head_bytes(answer, is_chunked, manner.keep_alive);
         if is_chunked {
             out.extend(format!("{:x}\r\n", answer.body.len()).into_bytes());
             out.extend(&answer.body);
             out.extend(b"\r\n0\r\n\r\n");
-        } else if !is_head {
+        } else if !manner.without_body {
             out.extend(&answer.body);
         }
         self.write(&out)
