@@ -10,10 +10,9 @@
 use crate::clock::{Clock, Timestamp};
 use crate::decode::decode;
 use crate::gate::{PEER_HEADER, PING_TARGET};
-use crate::source::{EventDraft, RequestContext, Source, Verdict};
+use crate::source::{EventDraft, RequestContext, Source, Sources, Verdict};
 use crate::spool::{Envelope, PutError, Receipt, Spool, hash_of};
 use crate::status::{Count, Tally};
-use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -26,9 +25,6 @@ const RETRY_AFTER_FULL: &str = "60";
 const RETRY_AFTER_STOPPING: &str = "10";
 /// How long a body that could not be understood is recognised when it is sent again.
 const UNREADABLE_WINDOW: Duration = Duration::from_secs(600);
-
-/// Sources by name.
-pub type Sources = BTreeMap<String, Arc<Source>>;
 
 /// What the intake workers share.
 pub struct Intake {

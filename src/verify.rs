@@ -145,6 +145,11 @@ impl Verifier {
         }
     }
 
+    /// Whether anyone may post.
+    pub fn is_open(&self) -> bool {
+        self.scheme == Scheme::None
+    }
+
     /// The header that carries the secret or the signature: it is not kept with the event.
     pub fn secret_header(&self) -> Option<&str> {
         match &self.scheme {

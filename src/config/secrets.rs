@@ -14,33 +14,7 @@ use std::path::{Path, PathBuf};
 /// Bytes of a secret at most.
 const SECRET_BYTES_MAX: u64 = 64 << 10;
 
-/// Something that must not be shown.
-#[derive(Clone)]
-pub struct Secret(Vec<u8>);
-
-impl Secret {
-    /// Takes the bytes as they are.
-    pub fn new(bytes: impl Into<Vec<u8>>) -> Secret {
-        Secret(bytes.into())
-    }
-
-    /// The bytes, for comparing and signing. Never for showing.
-    pub fn expose(&self) -> &[u8] {
-        &self.0
-    }
-
-    /// An empty secret protects nothing.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-impl fmt::Debug for Secret {
-    /// Nothing, not even a length.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret")
-    }
-}
+pub use crate::verify::Secret;
 
 /// Where secrets are looked for; a test brings its own.
 pub struct Surroundings {

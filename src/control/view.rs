@@ -248,7 +248,7 @@ pub struct TryView {
 impl EnvelopeView {
     pub(super) fn waiting(row: Row, entry: &Entry, envelope: &Envelope, planned: &Planned) -> EnvelopeView {
         let (will_do, writes) = match planned {
-            Planned::Writes(writes) => (writes.iter().map(line).collect(), writes.iter().map(fields).collect()),
+            Planned::Writes(writes) => (writes.iter().map(line).collect(), writes.iter().map(crate::freshdesk::preview).collect()),
             Planned::Unmappable(reason) => (vec![format!("cannot be mapped: {reason}")], Vec::new()),
             Planned::NoSource => (vec![format!("source.{} is not configured", entry.source)], Vec::new()),
         };
@@ -300,13 +300,6 @@ fn line(write: &Write) -> String {
         }
         Write::AddNote(note) if note.private => "add a private note to the conversation's ticket".to_owned(),
         Write::AddNote(_) => "add a public note to the conversation's ticket".to_owned(),
-    }
-}
-
-fn fields(write: &Write) -> serde_json::Value {
-    match write {
-        Write::CreateTicket(ticket) => crate::freshdesk::ticket_json(ticket),
-        Write::AddNote(note) => crate::freshdesk::note_json(note),
     }
 }
 

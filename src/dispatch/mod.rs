@@ -10,6 +10,7 @@
 
 mod account;
 mod attempt;
+pub mod mapping;
 #[cfg(test)]
 mod tests;
 
@@ -23,8 +24,9 @@ use crate::freshdesk::write::Write;
 use crate::spool::{Envelope, Id, Leased, QueueError, Spool, hash_of};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::thread::JoinHandle;
+
 use std::time::Duration;
 
 /// The longest a worker waits without looking at the clock again: a wall clock that jumps forward makes
@@ -95,6 +97,18 @@ pub enum Step {
     Wait(Duration),
 }
 
+/// The worker threads.
+pub struct Running {
+    ended: Receiver<()>,
+}
+
+impl Running {
+    /// Waits until all have ended, at most `timeout`; whether they did.
+    pub fn wait(&self, timeout: Duration) -> bool {
+        self.ended.recv_timeout(timeout) == Err(RecvTimeoutError::Disconnected)
+    }
+}
+
 /// How delivery stands, for `status`.
 #[derive(Clone, Debug)]
 pub struct Standing {
@@ -129,14 +143,17 @@ impl Dispatch {
     }
 
     /// Starts the worker threads.
-    pub fn run(self: &Arc<Self>, workers: usize) -> std::io::Result<Vec<JoinHandle<()>>> {
-        (1..=workers)
-            .map(|number| {
-                let dispatch = self.clone();
-                let thread = std::thread::Builder::new().name(format!("dispatch-{number}"));
-                thread.spawn(move || dispatch.work())
-            })
-            .collect()
+    pub fn run(self: &Arc<Self>, workers: usize) -> std::io::Result<Running> {
+        let (alive, ended) = std::sync::mpsc::channel();
+        for number in 1..=workers {
+            let (dispatch, alive) = (self.clone(), alive.clone());
+            let thread = std::thread::Builder::new().name(format!("dispatch-{number}"));
+            thread.spawn(move || {
+                dispatch.work();
+                drop(alive);
+            })?;
+        }
+        Ok(Running { ended })
     }
 
     /// Lets the workers finish what they attempt and then end.

@@ -40,3 +40,12 @@ pub trait Desk: Send + Sync {
     /// Lets go of idle connections. For the caller that expects to have nothing to send for a while.
     fn rest(&self) {}
 }
+
+/// The body that a write would have, for people; the marker is only hinted at.
+pub fn preview(write: &write::Write) -> serde_json::Value {
+    const MARKER: &str = "ds-…";
+    match write {
+        write::Write::CreateTicket(fields) => request::ticket(fields, MARKER, None).unwrap_or_default(),
+        write::Write::AddNote(note) => request::note(note, MARKER),
+    }
+}

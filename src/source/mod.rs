@@ -73,6 +73,9 @@ pub struct Source {
     engine: Engine,
 }
 
+/// Configured senders by name.
+pub type Sources = BTreeMap<String, Arc<Source>>;
+
 impl Source {
     /// Its name in the configuration and in its URL.
     pub fn name(&self) -> &str {

@@ -84,7 +84,7 @@ impl Source {
         };
         match (action, ticket) {
             (Action::Ignore, _) => Ok(Vec::new()),
-            (_, Some(ticket)) => Ok(vec![Write::AddNote { ticket, note: self.note_fields(note, &view)? }]),
+            (_, Some(_)) => Ok(vec![Write::AddNote(self.note_fields(note, &view)?)]),
             (Action::Note, None) if note.is_ignored_without_ticket == Some(true) => Ok(Vec::new()),
             (Action::Ticket | Action::Note, None) => {
                 let mut planned = self.ticket_fields(fields, &view)?;

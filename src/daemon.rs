@@ -1,0 +1,417 @@
+//! The wiring: from a configuration to running rooms, and back down in order.
+//!
+//! `serve`, the demo and the tests start the same daemon. It owns every room; it does none of their work.
+
+use crate::backoff::Backoff;
+use crate::clock::{Clock, SystemClock};
+use crate::config::{self, AfterDead, Config, Finding, Problem, Secret, SourceReport, Surroundings};
+use crate::control::{Control, Rooms};
+use crate::dispatch::{Dispatch, Orders, Planned, Running, mapping};
+use crate::freshdesk::{ApiKey, Client, ClientConfig, ClientError};
+use crate::gate::{self, BindError, Gate, GateConfig, GateError};
+use crate::intake::Intake;
+use crate::source::table::{SourceTable, TicketTable};
+use crate::source::{Layer, Source, Sources};
+use crate::spool::{Change, Envelope, Limits, OpenError, Recovery, Spool, State};
+use crate::status::snapshot::Daemon as Facts;
+use crate::status::{Snapshot, Tally, snapshot};
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use thiserror::Error;
+use tiny_http::Server;
+
+/// Threads that read requests from tiny_http. They never wait for the disk.
+const INTAKE_WORKERS: usize = 4;
+/// A write may still be done by Freshdesk this long after our client has given up waiting for it.
+const LATE_COMMIT: Duration = Duration::from_secs(5);
+/// Bodies of all requests together that are being received.
+const BODY_BUDGET_BYTES_MIN: u64 = 32 << 20;
+/// A Unix socket's path has room for 108 bytes, one of them zero.
+const SOCKET_PATH_MAX: usize = 107;
+
+/// A loaded configuration with its compiled sources.
+pub type Loaded = config::Loaded<Arc<Source>>;
+
+/// The daemon could not start. Each says whose fault it is.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The spool.
+    #[error(transparent)]
+    Spool(#[from] OpenError),
+    /// The Freshdesk client.
+    #[error("freshdesk: {0}")]
+    Freshdesk(#[from] ClientError),
+    /// A listen address.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The gate.
+    #[error(transparent)]
+    Gate(#[from] GateError),
+    /// The control socket.
+    #[error("control socket {}: {error}", path.display())]
+    Control {
+        /// The socket.
+        path: PathBuf,
+        /// The system's words.
+        error: io::Error,
+    },
+    /// The private directory for the socket between gate and tiny_http, or a thread.
+    #[error("cannot start: {0}")]
+    System(#[from] io::Error),
+}
+
+/// Reads a configuration and compiles its sources.
+pub fn load(path: &Path, around: &Surroundings) -> Result<Loaded, Vec<Finding>> {
+    config::load_with(path, around, &compile)
+}
+
+/// The compiler of sources, as the configuration wants it.
+pub fn compile(
+    name: &str,
+    table: &SourceTable,
+    defaults: &TicketTable,
+    secrets: &[Secret],
+) -> Result<(Arc<Source>, SourceReport), Vec<Problem>> {
+    let source = Source::compile(name, table, defaults, secrets.to_vec());
+    let source = source.map_err(|problems| problems.into_iter().map(|one| problem(name, one)).collect::<Vec<_>>())?;
+    let report = SourceReport {
+        preset: source.preset().map(str::to_owned),
+        draft: source.certainty() == Some("draft"),
+        templates: source.templates(),
+        rules: usize::from(source.has_rules()),
+        open: source.verifier().is_open(),
+        insecure: table.verify.as_ref().and_then(|verify| verify.insecure).unwrap_or(false),
+    };
+    Ok((Arc::new(source), report))
+}
+
+/// A compiler's problem in the configuration's terms: a key of the admin's files, if it is one.
+fn problem(name: &str, problem: crate::source::Problem) -> Problem {
+    let written_by_admin = matches!(problem.origin.layer, Layer::Admin | Layer::TicketDefaults);
+    let is_default = problem.origin.layer == Layer::TicketDefaults;
+    Problem {
+        at: problem.origin.at.filter(|_| written_by_admin),
+        key: if is_default { problem.key } else { format!("source.{name}.{}", problem.key) },
+        what: problem.what,
+        help: problem.help.into_iter().collect(),
+        within: problem.within.map(|within| config::Excerpt {
+            line: within.line,
+            column: within.column,
+            text: within.text,
+        }),
+    }
+}
+
+/// Where a daemon's sockets are.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// The control socket.
+    pub control: PathBuf,
+    /// A directory of ours for the socket between gate and tiny_http; made with mode 0700.
+    pub private: PathBuf,
+}
+
+/// A running daemon.
+pub struct Daemon {
+    rooms: Arc<Rooms>,
+    intake: Arc<Intake>,
+    gate: Gate,
+    server: Arc<Server>,
+    workers: Mutex<Vec<JoinHandle<()>>>,
+    running: Running,
+    control: Mutex<Option<Control>>,
+    sources: Arc<RwLock<Arc<Sources>>>,
+    current: Mutex<Loaded>,
+    private: PathBuf,
+}
+
+impl Daemon {
+    /// Starts every room. When tiny_http fails for good, `broken` is called.
+    pub fn start(loaded: Loaded, places: &Places, broken: fn(&io::Error)) -> Result<(Arc<Daemon>, Recovery), StartError> {
+        let clock: Arc<dyn Clock> = SystemClock::new();
+        let config = &loaded.config;
+        let (spool, recovery) = Spool::open(&config.spool.dir, limits(config), clock.clone())?;
+        let spool = Arc::new(spool);
+        let listeners = config.server.listen.iter().map(|address| gate::bind("server.listen", &address.to_string()));
+        let listeners = listeners.collect::<Result<Vec<_>, _>>()?;
+        let tally = Arc::new(Tally::new(spool.clone(), clock.clone()));
+        let sources = Arc::new(RwLock::new(Arc::new(by_name(&loaded))));
+        let counted = tally.clone();
+        let delivered = move |envelope: &Envelope, delivery: &crate::dispatch::Delivery| {
+            counted.deliver(&envelope.source, delivery.ticket, delivery.age);
+        };
+        let orders = orders(config, sources.clone())?;
+        let dispatch = Arc::new(Dispatch::new(spool.clone(), clock.clone(), orders, Box::new(delivered)));
+        let compiled = sources_of(&sources).as_ref().clone();
+        let intake = Arc::new(Intake::new(spool.clone(), clock.clone(), tally.clone(), compiled));
+        let server = Arc::new(private_server(&places.private)?);
+        let workers = intake.run(&server, INTAKE_WORKERS, broken)?;
+        let upstream = places.private.join(GATE_SOCKET);
+        let gate = Gate::start(GateConfig {
+            listeners,
+            upstream,
+            limits: gate_limits(config),
+            trusted_proxies: config.server.trusted_proxies.clone(),
+        })?;
+        let running = dispatch.run(config.delivery.workers as usize)?;
+        let now = clock.monotonic();
+        let facts = facts(config, now, now);
+        let daemon = Arc::new_cyclic(|this: &std::sync::Weak<Daemon>| {
+            let this = this.clone();
+            let (labels, plans) = (sources.clone(), sources.clone());
+            let rooms = Rooms {
+                spool,
+                dispatch,
+                tally,
+                clock,
+                daemon: RwLock::new(facts),
+                label: Box::new(move |envelope| mapping::label(&sources_of(&labels), envelope)),
+                plan: Box::new(move |envelope, ticket| mapping::plan(&sources_of(&plans), envelope, ticket)),
+                reload: Box::new(move || match this.upgrade() {
+                    Some(daemon) => daemon.reload(),
+                    None => Err("stopping".to_owned()),
+                }),
+            };
+            Daemon {
+                rooms: Arc::new(rooms),
+                intake,
+                gate,
+                server,
+                workers: Mutex::new(workers),
+                running,
+                control: Mutex::default(),
+                sources,
+                current: Mutex::new(loaded),
+                private: places.private.clone(),
+            }
+        });
+        daemon.release_configured();
+        let control = Control::listen(&places.control, daemon.rooms.clone());
+        let control = control.map_err(|error| StartError::Control { path: places.control.clone(), error })?;
+        *daemon.control.lock().unwrap_or_else(PoisonError::into_inner) = Some(control);
+        Ok((daemon, recovery))
+    }
+
+    /// The addresses that are listened on.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.gate.addresses()
+    }
+
+    /// What one screen shows.
+    pub fn snapshot(&self) -> Result<Snapshot, crate::spool::QueueError> {
+        let facts = self.rooms.daemon.read().unwrap_or_else(PoisonError::into_inner);
+        snapshot(&facts, &*self.rooms.clock, (&self.rooms.spool, &self.rooms.dispatch, &self.rooms.tally))
+    }
+
+    /// Whether a request would get an answer, for the watchdog.
+    pub fn answers(&self, within: Duration) -> bool {
+        self.gate.upstream_answers(within)
+    }
+
+    /// Reads the configuration again and applies it, all or nothing. What changed, or the findings.
+    pub fn reload(&self) -> Result<String, String> {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let loaded = load(&current.config.path, &Surroundings::of_process());
+        let applied = loaded.map_err(|findings| lines(&findings)).and_then(|loaded| {
+            let orders = orders(&loaded.config, self.sources.clone()).map_err(|error| format!("error: freshdesk: {error}"))?;
+            Ok((loaded, orders))
+        });
+        let (loaded, orders) = applied.map_err(|findings| {
+            let now = self.rooms.clock.now();
+            let age = self.rooms.clock.monotonic().saturating_sub(self.facts().configured);
+            let since = crate::clock::Timestamp(now.0.saturating_sub(u64::try_from(age.as_millis()).unwrap_or(0)));
+            log::error!("configuration not applied findings={findings:?}");
+            format!("{findings}not applied; still running the configuration loaded at {since}")
+        })?;
+        let diff = config::diff(&current.config, &loaded.config);
+        let text = diff_text(&diff);
+        *self.sources.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(by_name(&loaded));
+        self.intake.set_sources(by_name(&loaded));
+        self.gate.set_limits(gate_limits(&loaded.config));
+        if let Err(error) = self.rooms.spool.set_limits(limits(&loaded.config)) {
+            log::error!("heads behind dead letters not found error={:?} next=\"systemctl restart deskspool\"", error.to_string());
+        }
+        self.rooms.dispatch.set_orders(orders);
+        let started = self.facts().started;
+        let fresh = facts(&loaded.config, started, self.rooms.clock.monotonic());
+        *self.rooms.daemon.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        *current = loaded;
+        drop(current);
+        self.release_configured();
+        log::info!("{}", text.replace('\n', "; "));
+        Ok(text)
+    }
+
+    fn facts(&self) -> std::sync::RwLockReadGuard<'_, Facts> {
+        self.rooms.daemon.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Envelopes that were held because their source was gone go on when it is back.
+    fn release_configured(&self) {
+        let sources = sources_of(&self.sources);
+        let spool = &self.rooms.spool;
+        let is_held = |counts: &(String, State, u64)| counts.1 == State::Held && sources.contains_key(&counts.0);
+        if !spool.counts().iter().any(is_held) {
+            return;
+        }
+        let mut from = 0;
+        while let Ok(page) = spool.entries(from) {
+            let Some((last, ..)) = page.last() else { break };
+            from = last + 1;
+            for (id, entry, _) in &page {
+                let was_missing = entry.reason == format!("source.{} is not configured", entry.source);
+                if entry.state == State::Held && was_missing && sources.contains_key(&entry.source) {
+                    if let Err(error) = spool.touch(*id, Change::Retried) {
+                        log::error!("envelope not released id={id} error={:?}", error.to_string());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Stops in order: no new connections, answers what is in, lets attempts end, writes everything down.
+    /// Whether all ended in time.
+    pub fn stop(&self) -> bool {
+        let timeout = self.current.lock().unwrap_or_else(PoisonError::into_inner).config.delivery.stop_timeout;
+        let started = self.rooms.clock.monotonic();
+        let left = || timeout.saturating_sub(self.rooms.clock.monotonic().saturating_sub(started));
+        self.gate.stop_accepting();
+        self.rooms.dispatch.stop();
+        let cut_off = self.gate.drain(left());
+        if cut_off > 0 {
+            log::warn!("connections cut off count={cut_off} effect=\"their platforms send again\"");
+        }
+        self.rooms.spool.stop_taking();
+        let ended = self.running.wait(left());
+        if !ended {
+            log::warn!("an attempt outlasted stop_timeout effect=\"the next start looks in freshdesk before resending\"");
+        }
+        *self.control.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let workers = std::mem::take(&mut *self.workers.lock().unwrap_or_else(PoisonError::into_inner));
+        for _ in &workers {
+            self.server.unblock();
+        }
+        for worker in workers {
+            // A worker that panicked has said so.
+            let _ = worker.join();
+        }
+        self.rooms.tally.store();
+        let _ = std::fs::remove_file(self.private.join(GATE_SOCKET));
+        let _ = std::fs::remove_dir(&self.private);
+        ended
+    }
+}
+
+const GATE_SOCKET: &str = "gate.sock";
+
+/// tiny_http on a socket that only we can reach.
+fn private_server(directory: &Path) -> io::Result<Server> {
+    let path = directory.join(GATE_SOCKET);
+    if path.as_os_str().len() > SOCKET_PATH_MAX {
+        let text = format!("{} is too long for a socket (at most {SOCKET_PATH_MAX} bytes)", path.display());
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    }
+    match std::fs::DirBuilder::new().mode(0o700).create(directory) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    std::fs::set_permissions(directory, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    Server::http_unix(&path).map_err(io::Error::other)
+}
+
+fn sources_of(sources: &RwLock<Arc<Sources>>) -> Arc<Sources> {
+    sources.read().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+fn by_name(loaded: &Loaded) -> Sources {
+    loaded.sources.iter().map(|source| (source.name().to_owned(), source.clone())).collect()
+}
+
+fn facts(config: &Config, started: Duration, configured: Duration) -> Facts {
+    let host = config.freshdesk.url.split("//").nth(1).unwrap_or_default();
+    let account = host.strip_suffix(".freshdesk.com").unwrap_or(host).to_owned();
+    let sources = config.sources.iter().map(|source| source.name.clone()).collect();
+    Facts { started, configured, account, sources }
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits {
+        envelopes_max: config.spool.envelopes_max,
+        bytes_max: config.spool.bytes_max,
+        disk_free_min: config.spool.disk_free_min_bytes,
+        keep_delivered: config.spool.keep_delivered,
+        pass_dead: config.delivery.after_dead == AfterDead::Pass,
+    }
+}
+
+fn gate_limits(config: &Config) -> gate::Limits {
+    gate::Limits {
+        connections_max: config.server.connections_max as usize,
+        connections_per_ip_max: config.server.connections_per_ip_max as usize,
+        body_bytes_max: config.server.body_max_bytes,
+        body_budget_bytes: BODY_BUDGET_BYTES_MIN.max(config.server.body_max_bytes.saturating_mul(2)),
+        ..gate::Limits::default()
+    }
+}
+
+/// Everything dispatch needs of a configuration. A new client: the key may be another.
+pub fn orders(config: &Config, sources: Arc<RwLock<Arc<Sources>>>) -> Result<Orders, ClientError> {
+    let delivery = &config.delivery;
+    let plan = move |envelope: &Envelope, ticket: Option<u64>| -> Planned {
+        mapping::plan(&sources_of(&sources), envelope, ticket)
+    };
+    Ok(Orders {
+        desk: Arc::new(client(config)?),
+        plan: Box::new(plan),
+        backoff: Backoff {
+            first: delivery.backoff.first,
+            factor: delivery.backoff.factor,
+            max: delivery.backoff.max,
+            jitter: delivery.backoff.jitter,
+        },
+        give_up_after: delivery.give_up_after,
+        rate_per_minute: config.freshdesk.rate_per_minute,
+        guard: config.freshdesk.timeout + LATE_COMMIT,
+    })
+}
+
+/// The Freshdesk client of a configuration.
+pub fn client(config: &Config) -> Result<Client, ClientError> {
+    let text = |secret: &Secret| String::from_utf8_lossy(secret.expose()).into_owned();
+    let freshdesk = &config.freshdesk;
+    Client::new(ClientConfig {
+        url: freshdesk.url.clone(),
+        api_key: ApiKey::from(text(&freshdesk.api_key)),
+        timeout: freshdesk.timeout,
+        marker_field: freshdesk.marker_field.clone(),
+        ca_file: freshdesk.ca_file.clone(),
+        proxy: freshdesk.proxy.as_ref().map(text),
+    })
+}
+
+/// All findings, one after the other.
+pub fn lines(findings: &[Finding]) -> String {
+    findings.iter().map(|finding| format!("{finding}\n")).collect()
+}
+
+fn diff_text(diff: &config::Diff) -> String {
+    let mut lines = Vec::new();
+    if diff.changed.is_empty() {
+        lines.push("reloaded: nothing changed".to_owned());
+    } else {
+        lines.push(format!("reloaded: {}", diff.changed.join("; ")));
+    }
+    if !diff.needs_restart.is_empty() {
+        lines.push(format!("needs a restart: {}", diff.needs_restart.join("; ")));
+    }
+    lines.join("\n")
+}

@@ -1,0 +1,155 @@
+//! What ties the daemon to systemd: readiness, the status line, the watchdog, log priorities.
+//!
+//! Everything here does nothing when systemd did not start us.
+
+use crate::status::Snapshot;
+use log::{Level, LevelFilter, Record};
+use sd_notify::NotifyState;
+use std::io::{self, Write};
+use std::time::Duration;
+
+/// Target of records that are worth a notice (5), between warning and info.
+const NOTICE_TARGET: &str = "deskspool::notice";
+/// Libraries whose trace lines carry URLs and bodies of customers.
+const TALKATIVE: [&str; 4] = ["ureq", "ureq_proto", "rustls", "sled"];
+
+/// Tells systemd something. A failure is not worth stopping for: systemd's own timeouts will show it.
+fn tell(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        log::debug!("systemd not notified error={error}");
+    }
+}
+
+/// The daemon is up.
+pub fn ready() {
+    tell(&[NotifyState::Ready]);
+}
+
+/// The daemon reads its configuration again.
+pub fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => tell(&[NotifyState::Reloading, now]),
+        Err(error) => log::debug!("systemd not notified error={error}"),
+    }
+}
+
+/// The daemon is going down.
+pub fn stopping() {
+    tell(&[NotifyState::Stopping]);
+}
+
+/// The threads that matter are alive.
+pub fn alive() {
+    tell(&[NotifyState::Watchdog]);
+}
+
+/// Shows one line in `systemctl status`.
+pub fn status(line: &str) {
+    tell(&[NotifyState::Status(line)]);
+}
+
+/// How often systemd wants to hear that we are alive, if it does.
+pub fn watchdog() -> Option<Duration> {
+    sd_notify::watchdog_enabled()
+}
+
+/// Whether anybody listens to what we tell.
+pub fn is_notified() -> bool {
+    std::env::var_os("NOTIFY_SOCKET").is_some()
+}
+
+/// The status line of a snapshot.
+pub fn status_line(snapshot: &Snapshot) -> String {
+    let spool = &snapshot.spool;
+    let waiting = spool.queued + spool.in_flight + spool.deferred;
+    if let Some(reason) = &snapshot.intake.refusing {
+        return format!("{reason}, platforms get 503 and keep their events; {waiting} waiting");
+    }
+    if let (Some(reason), Some(since)) = (&snapshot.freshdesk.reason, snapshot.freshdesk.trouble_seconds) {
+        let next = crate::cli::render::seconds(snapshot.freshdesk.next_probe_seconds.unwrap_or_default());
+        let since = crate::cli::render::seconds(since);
+        return format!(
+            "Freshdesk {} for {since} ({reason}); receiving normally, {waiting} waiting, next try in {next}",
+            snapshot.freshdesk.state
+        );
+    }
+    let oldest = spool.oldest_waiting_seconds.map(crate::cli::render::seconds);
+    let oldest = oldest.map(|oldest| format!(" (oldest {oldest})")).unwrap_or_default();
+    let success = match snapshot.freshdesk.last_success_seconds {
+        Some(seconds) => format!("freshdesk ok {} ago", crate::cli::render::seconds(seconds)),
+        None => "freshdesk not asked yet".to_owned(),
+    };
+    format!(
+        "receiving {}/h, delivering {}/h; {waiting} waiting{oldest}, {} dead; {success}",
+        snapshot.intake.per_hour, snapshot.delivery.per_hour, spool.dead
+    )
+}
+
+/// Logs go to stderr: with `<n>` priorities under systemd, with time and level elsewhere.
+/// `DESKSPOOL_LOG` sets what is logged, in `env_logger`'s words (`debug`, `deskspool::gate=debug`).
+pub fn start_logging() {
+    let for_journal = std::env::var_os("JOURNAL_STREAM").is_some() || std::env::var_os("INVOCATION_ID").is_some();
+    let mut builder = env_logger::Builder::new();
+    builder.filter_level(LevelFilter::Info);
+    if let Ok(filter) = std::env::var("DESKSPOOL_LOG") {
+        builder.parse_filters(&filter);
+    }
+    for library in TALKATIVE {
+        builder.filter_module(library, LevelFilter::Warn);
+    }
+    builder.format(move |out, record| write_record(out, record, for_journal));
+    // A second start, as in tests, keeps the first.
+    let _ = builder.try_init();
+}
+
+fn write_record(out: &mut impl Write, record: &Record<'_>, for_journal: bool) -> io::Result<()> {
+    let is_library = TALKATIVE.iter().any(|library| record.target().starts_with(library));
+    if is_library && record.level() == Level::Trace {
+        return Ok(());
+    }
+    // One record is one line, whatever a reason brings along.
+    let text = record.args().to_string().replace(['\n', '\r'], " ");
+    let priority = match (record.target(), record.level()) {
+        (NOTICE_TARGET, _) => 5,
+        (_, Level::Error) => 3,
+        (_, Level::Warn) => 4,
+        (_, Level::Info) => 6,
+        (_, Level::Debug | Level::Trace) => 7,
+    };
+    if for_journal {
+        return writeln!(out, "<{priority}>{text}");
+    }
+    let word = ["", "", "", "error", "warn", "notice", "info", "debug"][priority];
+    writeln!(out, "{} {word:<6} {text}", out_time())
+}
+
+/// Log lines outside the journal carry their own time.
+fn out_time() -> crate::clock::Timestamp {
+    use crate::clock::Clock;
+    crate::clock::SystemClock::new().now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(target: &str, level: Level, text: &str) -> String {
+        let mut out = Vec::new();
+        let args = format_args!("{text}").to_string();
+        let record = Record::builder().target(target).level(level).args(format_args!("{args}")).build();
+        write_record(&mut out, &record, true).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn records_carry_the_journals_priorities_on_one_line() {
+        assert_eq!(written("deskspool::intake", Level::Info, "event accepted id=1"), "<6>event accepted id=1\n");
+        assert_eq!(written(NOTICE_TARGET, Level::Warn, "attempt deferred"), "<5>attempt deferred\n");
+        assert_eq!(written("deskspool", Level::Error, "two\nlines"), "<3>two lines\n");
+    }
+
+    #[test]
+    fn libraries_that_talk_of_customers_are_not_traced() {
+        assert_eq!(written("ureq::run", Level::Trace, "GET https://…?email=ana"), "");
+    }
+}
