@@ -33,7 +33,7 @@ pub(crate) fn list(state: &State) -> String {
     let foot =
         if more > 0 { format!("<p class=foot>{more} older ones are not shown.</p>") } else { String::new() };
     let counts = format!("{} · {}", count(total, "ticket"), count(state.store.contacts.len(), "contact"));
-    let down = if state.down { "<span class=\"pill s4\">API is down</span>" } else { "" };
+    let down = if state.down { "<span class=\"pill gone\">API is down</span>" } else { "" };
     let head = format!("<header><h1>Sandbox desk</h1><p class=muted>{counts} {down}</p></header>");
     document("Sandbox desk", "<meta http-equiv=refresh content=5>", &format!("{head}{body}{foot}"))
 }
@@ -81,7 +81,7 @@ fn row(state: &State, id: u64) -> String {
     };
     format!(
         "<a class=row href=\"/tickets/{id}\"><span class=id>#{id}</span><span class=main><b>{}</b>\
-         <span class=muted>{}{notes}</span>{}</span><span class=side>{}<span class=muted>{}</span></span></a>",
+         <span class=muted>{}{notes}</span>{}</span><span class=side><span>{}</span><span class=muted>{}</span></span></a>",
         escape(&ticket.subject),
         escape(&name(&ticket.requester)),
         tags(&ticket.tags),
