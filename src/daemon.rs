@@ -82,7 +82,7 @@ pub fn compile(
     let report = SourceReport {
         preset: source.preset().map(str::to_owned),
         draft: source.certainty() == Some("draft"),
-        templates: source.templates(),
+        templates: source.origins().len(),
         rules: usize::from(source.has_rules()),
         open: source.verifier().is_open(),
         insecure: table.verify.as_ref().and_then(|verify| verify.insecure).unwrap_or(false),

@@ -13,7 +13,7 @@ use crate::gate::{PEER_HEADER, PING_TARGET};
 use crate::source::{EventDraft, RequestContext, Source, Sources, Verdict};
 use crate::spool::{Envelope, PutError, Receipt, Spool, hash_of};
 use crate::status::{Count, Tally};
-use std::io::{self, Read};
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;

@@ -24,11 +24,27 @@ pub enum Line {
     Found(Finding),
 }
 
+impl Line {
+    /// `{"result":"ok","text":…}`, `{"result":"error","key":…,"text":…}`.
+    pub fn to_json(&self) -> serde_json::Value {
+        match self {
+            Line::Good(text) => serde_json::json!({ "result": "ok", "text": text }),
+            Line::Found(finding) => serde_json::json!({
+                "result": finding.severity.to_string(),
+                "key": finding.key,
+                "text": finding.to_string(),
+            }),
+        }
+    }
+}
+
 /// The answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Check {
     /// In the order they are shown, except that what is good comes first.
     pub lines: Vec<Line>,
+    /// Credentials that only the service sees; where there are any, Freshdesk cannot be asked.
+    pub credentials_unseen: usize,
 }
 
 /// Who has an address that could not be bound.
@@ -125,6 +141,7 @@ impl Check {
             ));
         }
         let secrets = reading.secrets;
+        self.credentials_unseen = secrets.unseen;
         let systemds = match secrets.unseen {
             0 => String::new(),
             unseen => format!("; {} for systemd to pass", counted(unseen, "credential")),

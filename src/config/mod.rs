@@ -74,3 +74,12 @@ impl std::fmt::Debug for Written {
         write!(f, "{} keys", self.0.len())
     }
 }
+
+/// The spool's directory as the main file names it, for finding the control socket; faults of the file are
+/// `check`'s business. None when the file cannot be read.
+pub fn spool_directory(path: &std::path::Path) -> Option<PathBuf> {
+    let text = std::fs::read_to_string(path).ok()?;
+    let root: toml::Table = text.parse().ok()?;
+    let named = root.get("spool").and_then(|spool| spool.get("dir")).and_then(|dir| dir.as_str());
+    Some(named.map_or_else(|| SpoolConfig::default().dir, PathBuf::from))
+}

@@ -5,7 +5,6 @@
 
 use super::finding::Finding;
 use crate::source::table::SecretRef;
-use std::fmt;
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;

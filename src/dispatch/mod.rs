@@ -99,13 +99,14 @@ pub enum Step {
 
 /// The worker threads.
 pub struct Running {
-    ended: Receiver<()>,
+    ended: Mutex<Receiver<()>>,
 }
 
 impl Running {
     /// Waits until all have ended, at most `timeout`; whether they did.
     pub fn wait(&self, timeout: Duration) -> bool {
-        self.ended.recv_timeout(timeout) == Err(RecvTimeoutError::Disconnected)
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        ended.recv_timeout(timeout) == Err(RecvTimeoutError::Disconnected)
     }
 }
 
@@ -153,7 +154,7 @@ impl Dispatch {
                 drop(alive);
             })?;
         }
-        Ok(Running { ended })
+        Ok(Running { ended: Mutex::new(ended) })
     }
 
     /// Lets the workers finish what they attempt and then end.

@@ -88,6 +88,11 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
+/// The process that listens on `address`, as far as we may know: its pid and name.
+pub fn holder(address: SocketAddr) -> Option<(u32, String)> {
+    holder_of(address).0
+}
+
 /// Looks the listener up in the kernel's table and its socket among the open files of all processes that
 /// we may look at.
 fn holder_of(address: SocketAddr) -> Holder {

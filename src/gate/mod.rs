@@ -57,7 +57,7 @@ use table::Table;
 pub use budget::{Budget, Reservation};
 pub use canonical::PEER_HEADER;
 pub use limits::Limits;
-pub use listen::{BindError, Holder, bind};
+pub use listen::{BindError, Holder, bind, holder};
 pub use pool::PING_TARGET;
 pub use refusal::{Reason, Refusal};
 pub use stream::{Deadlined, Socket, Stream, Timed};

@@ -1,0 +1,106 @@
+//! `deskspool check`: is this configuration right? Everything by default, `--offline` leaves Freshdesk out.
+
+use super::render::{Screen, Tone};
+use super::{FINE, Global, NOT_FINE, Outcome};
+use crate::config::check::{Check, Inputs, Occupant, check};
+use crate::config::{Config, Finding, Severity, Surroundings};
+use crate::daemon;
+use crate::freshdesk::Desk;
+use crate::freshdesk::outcome::{Cause, Outcome as Answer};
+use crate::gate;
+use clap::Args;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// `deskspool check`.
+#[derive(Args, Clone, Debug)]
+pub struct CheckArgs {
+    /// Do not ask Freshdesk
+    #[arg(long)]
+    offline: bool,
+    /// Another file than --config
+    file: Option<PathBuf>,
+}
+
+/// Checks and prints.
+pub fn run(global: &Global, args: &CheckArgs, screen: &mut Screen) -> Outcome {
+    let path = args.file.as_ref().unwrap_or(&global.config);
+    let around = Surroundings::of_check();
+    let holder = spool_holder(path);
+    let occupant = |address: SocketAddr| occupant(address, holder);
+    let inputs = Inputs { path, around: &around, compile: &daemon::compile, occupant: &occupant };
+    let (mut answer, config) = check(&inputs);
+    if let Some(config) = config.filter(|_| !args.offline && answer.credentials_unseen == 0) {
+        ask_freshdesk(&config, &mut answer);
+    }
+    if global.json {
+        let lines = answer.lines.iter().map(crate::config::check::Line::to_json);
+        for line in lines {
+            screen.line(&line.to_string())?;
+        }
+    } else if !(global.quiet && answer.count(Severity::Error) == 0) {
+        screen.print(&coloured(&answer.render(), screen))?;
+    }
+    Ok(if answer.count(Severity::Error) > 0 { NOT_FINE } else { FINE })
+}
+
+/// The pid in the lock of this configuration's spool: an address held by it is ours.
+fn spool_holder(path: &std::path::Path) -> Option<u32> {
+    let directory = crate::config::spool_directory(path)?;
+    std::fs::read_to_string(directory.join("lock")).ok()?.trim().parse().ok()
+}
+
+fn occupant(address: SocketAddr, holder: Option<u32>) -> Occupant {
+    match gate::holder(address) {
+        Some((pid, _)) if Some(pid) == holder => Occupant::Ours,
+        Some((pid, name)) => Occupant::Other(Some(format!("pid {pid} ({name})"))),
+        None => Occupant::Other(None),
+    }
+}
+
+fn ask_freshdesk(config: &Config, answer: &mut Check) {
+    let client = match daemon::client(config) {
+        Ok(client) => client,
+        Err(error) => return answer.found(Finding::error("freshdesk", error.to_string())),
+    };
+    let host = config.freshdesk.url.split("//").nth(1).unwrap_or(&config.freshdesk.url);
+    match client.probe() {
+        Ok(agent) => {
+            let rate = client.rate();
+            let left = match (rate.remaining, rate.total) {
+                (Some(remaining), Some(total)) => format!(", {remaining} of {total} calls left"),
+                _ => String::new(),
+            };
+            answer.good(format!("freshdesk: {host} answers, key belongs to {agent:?}{left}"));
+        }
+        Err(Answer::Deferred { cause: Cause::Denied, reason, .. }) => {
+            let what = format!("{host} says {reason}, the API key is wrong or belongs to a deactivated agent");
+            let finding = Finding::error("freshdesk.api_key", what);
+            answer.found(finding.help("key: Profile settings > View API key. Envelopes wait, nothing is lost"));
+        }
+        Err(other) => {
+            let reason = match other {
+                Answer::Deferred { reason, .. } | Answer::Rejected { reason } | Answer::Unknown { reason } => reason,
+                Answer::Delivered { .. } => "answered something else".to_owned(),
+            };
+            let finding = Finding::error("freshdesk", format!("{host} cannot be asked: {reason}"));
+            answer.found(finding.help("without the network: deskspool check --offline"));
+        }
+    }
+}
+
+fn coloured(text: &str, screen: &Screen) -> String {
+    let tones = [("  ok ", Tone::Good), ("  warn ", Tone::Doubtful), ("  error ", Tone::Bad)];
+    let mut coloured = String::new();
+    for line in text.split_inclusive('\n') {
+        match tones.iter().find(|(head, _)| line.starts_with(head)) {
+            Some((head, tone)) => {
+                let (word, rest) = line.split_at(head.len());
+                coloured.push_str(&screen.tone(*tone, word));
+                coloured.push_str(rest);
+            }
+            None => coloured.push_str(line),
+        }
+    }
+    coloured
+}

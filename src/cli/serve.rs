@@ -1,0 +1,128 @@
+//! `deskspool serve`: the daemon in the foreground, until SIGTERM or SIGINT. SIGHUP reads the
+//! configuration again.
+
+use super::{FINE, Failure, Global, NOT_FINE, Outcome};
+use crate::config::Surroundings;
+use crate::daemon::{self, Daemon, Places};
+use crate::spool::Recovery;
+use crate::systemd;
+use anyhow::Context;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
+
+/// How often the line in `systemctl status` is renewed.
+const STATUS_EVERY: Duration = Duration::from_secs(5);
+/// How long the watchdog waits for intake to answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// Runs the daemon.
+pub fn run(global: &Global) -> Outcome {
+    systemd::start_logging();
+    let loaded = daemon::load(&global.config, &Surroundings::of_process());
+    let loaded = match loaded {
+        Ok(loaded) => loaded,
+        Err(findings) => {
+            eprint!("{}", daemon::lines(&findings));
+            return Ok(NOT_FINE);
+        }
+    };
+    for warning in &loaded.warnings {
+        log::warn!("{}: {}", warning.key, warning.what);
+    }
+    let places = places(global, &loaded.config.spool.dir)?;
+    // Before any thread is started, so that none of them gets a signal that was meant for us.
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).context("signals cannot be received")?;
+    let (daemon, recovery) = Daemon::start(loaded, &places, tiny_http_failed).map_err(anyhow::Error::from)?;
+    log_recovery(&recovery);
+    let addresses: Vec<String> = daemon.addresses().iter().map(ToString::to_string).collect();
+    log::info!(
+        "deskspool {} is up pid={} listen={} control={:?}",
+        env!("CARGO_PKG_VERSION"),
+        std::process::id(),
+        addresses.join(","),
+        places.control
+    );
+    let (still_up, down) = channel();
+    let teller = tell_systemd(&daemon, down).context("no thread to be had")?;
+    systemd::ready();
+    for signal in signals.forever() {
+        if signal == SIGHUP {
+            systemd::reloading();
+            // Why it was not applied is in the log already.
+            let _ = daemon.reload();
+            systemd::ready();
+            continue;
+        }
+        log::info!("stopping signal={signal}");
+        break;
+    }
+    systemd::stopping();
+    drop(still_up);
+    if let Some(teller) = teller {
+        // It panicked only if it has said so.
+        let _ = teller.join();
+    }
+    daemon.stop();
+    drop(daemon);
+    log::info!("stopped");
+    Ok(FINE)
+}
+
+/// tiny_http accepts no more: only a new process helps, and the spool does not mind.
+fn tiny_http_failed(error: &std::io::Error) {
+    log::error!("intake broke for good error={:?} next=\"systemd restarts deskspool\"", error.to_string());
+    std::process::exit(1);
+}
+
+/// Under systemd the sockets are in the runtime directory, else in the spool.
+fn places(global: &Global, spool: &Path) -> Result<Places, Failure> {
+    let runtime = std::env::var_os("RUNTIME_DIRECTORY").map(PathBuf::from);
+    let base = runtime.unwrap_or_else(|| spool.to_path_buf());
+    std::fs::create_dir_all(&base).with_context(|| format!("{} cannot be created", base.display()))?;
+    let control = global.socket.clone().unwrap_or_else(|| base.join("control.sock"));
+    Ok(Places { control, private: base.join("gate") })
+}
+
+fn log_recovery(recovery: &Recovery) {
+    if let Some(aside) = &recovery.queue_set_aside {
+        log::error!("queue was unreadable and is rebuilt kept={aside}");
+    }
+    for (segment, range) in &recovery.damaged {
+        log::error!("journal damaged segment={segment} bytes={}..{}", range.start, range.end);
+    }
+    log::info!(
+        "spool open waiting={} mended={} removed={} torn_bytes={}",
+        recovery.waiting,
+        recovery.mended,
+        recovery.removed,
+        recovery.torn_bytes
+    );
+}
+
+/// Keeps systemd informed from a thread of its own, if it wants to be.
+fn tell_systemd(
+    daemon: &Arc<Daemon>,
+    down: Receiver<()>,
+) -> std::io::Result<Option<std::thread::JoinHandle<()>>> {
+    if !systemd::is_notified() {
+        return Ok(None);
+    }
+    let daemon = daemon.clone();
+    let every = systemd::watchdog().map_or(STATUS_EVERY, |watchdog| STATUS_EVERY.min(watchdog / 2));
+    let thread = std::thread::Builder::new().name("systemd".to_owned());
+    let life = move || {
+        while down.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
+            if daemon.answers(ANSWER_WITHIN) {
+                systemd::alive();
+            }
+            if let Ok(snapshot) = daemon.snapshot() {
+                systemd::status(&systemd::status_line(&snapshot));
+            }
+        }
+    };
+    thread.spawn(life).map(Some)
+}
