@@ -47,7 +47,7 @@ impl Source {
         ticket_defaults: &TicketTable,
         secrets: Vec<Secret>,
     ) -> Result<Source, Vec<Problem>> {
-        let preset = find_preset(admin).map_err(|problem| vec![problem])?;
+        let preset = find_preset(admin)?;
         let mut stack: Stack<'_> = vec![(Layer::Builtin, presets::builtin())];
         stack.extend(preset.map(|preset| (Layer::Preset, preset.table())));
         stack.push((Layer::Admin, admin));
@@ -99,17 +99,17 @@ impl Source {
     }
 }
 
-fn find_preset(admin: &SourceTable) -> Result<Option<&'static Preset>, Problem> {
+fn find_preset(admin: &SourceTable) -> Result<Option<&'static Preset>, Vec<Problem>> {
     let Some(name) = &admin.preset else { return Ok(None) };
     presets::preset(name.get_ref()).map(Some).ok_or_else(|| {
         let names: Vec<&str> = presets::presets().iter().map(|preset| preset.name).collect();
-        Problem {
+        vec![Problem {
             origin: Origin { layer: Layer::Admin, at: Some(name.span()) },
             key: "preset".to_owned(),
             what: format!("there is no preset \"{}\"", name.get_ref()),
             help: Some(format!("presets: {}", names.join(", "))),
             within: None,
-        }
+        }]
     })
 }
 
@@ -232,7 +232,7 @@ fn windows(compiler: &mut Compiler, stack: &Stack<'_>) -> Windows {
         compiler.origin((layer, key), Some(text.span()));
         words::duration(text.get_ref()).unwrap_or_else(|| {
             let what = "expected a duration with its unit: 10m, 12h, 7d";
-            compiler.problem((layer, key), Some(text.span()), what, None);
+            compiler.problem((layer, key, Some(text.span())), what, None);
             Duration::ZERO
         })
     };
@@ -280,7 +280,7 @@ fn rule(
             let at = table.action.as_ref().or(table.when.as_ref()).map(Spanned::span);
             let what = if word.is_some() { "expected ticket, note or ignore" } else { "is missing" };
             let help = word.is_none().then(|| "do = \"ticket\", \"note\" or \"ignore\"".to_owned());
-            compiler.problem((layer, &key), at, what, help);
+            compiler.problem((layer, &key, at), what, help);
             return None;
         }
     };
@@ -335,7 +335,7 @@ fn verifier(compiler: &mut Compiler, stack: &Stack<'_>, secrets: Vec<Secret>) ->
         "hmac-sha256-base64" => hmac(Encoding::Base64),
         unknown => {
             let what = format!("there is no scheme \"{unknown}\"");
-            compiler.problem((layer, "verify.scheme"), at, what, Some(format!("schemes: {SCHEMES}")));
+            compiler.problem((layer, "verify.scheme", at), what, Some(format!("schemes: {SCHEMES}")));
             return None;
         }
     };
@@ -343,7 +343,7 @@ fn verifier(compiler: &mut Compiler, stack: &Stack<'_>, secrets: Vec<Secret>) ->
         Ok(compiled) => compiled,
         Err(missing) => {
             let what = format!("the scheme {} needs verify.{missing}", scheme.get_ref());
-            compiler.problem((layer, "verify"), at, what, None);
+            compiler.problem((layer, "verify", at), what, None);
             return None;
         }
     };
@@ -362,12 +362,11 @@ fn check_secrets(
     if written.is_none() && secrets.is_empty() && *scheme != Scheme::None {
         let help = "secret = { credential = \"…\" }, { file = \"…\" } or { env = \"…\" }";
         let what = format!("is missing; the scheme {name} compares one");
-        compiler.problem((Layer::Admin, "secret"), None, what, Some(help.to_owned()));
+        compiler.problem((Layer::Admin, "secret", None), what, Some(help.to_owned()));
     }
     if secrets.iter().any(Secret::is_empty) {
         compiler.problem(
-            (Layer::Admin, "secret"),
-            written.map(|(_, secret)| secret.span()),
+            (Layer::Admin, "secret", written.map(|(_, secret)| secret.span())),
             "is empty",
             None,
         );

@@ -1,7 +1,7 @@
 //! The small readable block of details under a ticket's text: one `label: value` per line.
 
 use super::plain::{is_placeholder, one_line, truncate};
-use super::value::{member, printed, to_text};
+use super::value::{member, printed, to_text, words};
 use super::{fold, html};
 use minijinja::value::{Value, ValueKind};
 
@@ -11,9 +11,10 @@ const LINES_MAX: usize = 120;
 const VALUE_MAX_CHARS: usize = 1000;
 
 /// The lines of a value: members by their path (`payment / amount`), blanks left out, and so is every leaf
-/// whose text is one of `skip` (it is shown already).
+/// whose text is one of `skip` without regard to case (it is shown already).
 pub(super) fn facts(value: &Value, skip: &[String], as_html: bool) -> String {
-    let mut block = Block { skip, lines: Vec::new(), left_out: 0 };
+    let skip: Vec<String> = skip.iter().map(|text| text.trim().to_lowercase()).collect();
+    let mut block = Block { skip: &skip, lines: Vec::new(), left_out: 0 };
     block.walk(value, &mut Vec::new());
     let mut lines: Vec<String> =
         block.lines.iter().map(|(label, value)| line(label, value, as_html)).collect();
@@ -63,12 +64,10 @@ impl Block<'_> {
             return;
         }
         let elements: Vec<Value> = list.try_iter().into_iter().flatten().take(10_000).collect();
-        let is_scalar =
-            |value: &Value| !matches!(value.kind(), ValueKind::Map | ValueKind::Seq | ValueKind::Iterable);
-        if elements.iter().all(is_scalar) {
-            let words: Vec<String> =
-                elements.iter().map(printed).filter(|word| !is_placeholder(word)).collect();
-            return self.push(&words.join(", "), path);
+        if !elements.iter().any(holds_a_map) {
+            let mut found = Vec::new();
+            words(list, &mut found);
+            return self.push(&found.join(", "), path);
         }
         for (index, element) in elements.iter().enumerate() {
             path.push((index + 1).to_string());
@@ -89,7 +88,8 @@ impl Block<'_> {
             return false;
         }
         let text = to_text(value);
-        self.skip.iter().any(|shown| shown == text.trim())
+        let text = text.trim().to_lowercase();
+        self.skip.contains(&text)
     }
 
     fn push(&mut self, text: &str, path: &[String]) {
@@ -101,6 +101,16 @@ impl Block<'_> {
             return;
         }
         self.lines.push((path.join(" / "), truncate(text.trim(), VALUE_MAX_CHARS)));
+    }
+}
+
+fn holds_a_map(value: &Value) -> bool {
+    match value.kind() {
+        ValueKind::Map => true,
+        ValueKind::Seq | ValueKind::Iterable => {
+            value.try_iter().into_iter().flatten().any(|v| holds_a_map(&v))
+        }
+        _ => false,
     }
 }
 
@@ -130,7 +140,12 @@ mod tests {
 
     #[test]
     fn one_line_per_detail() {
-        check(r#"{"a":{"b":1,"c":null,"d":""},"t":["x",2],"e":"{{y}}"}"#, &[], false, "a / b: 1\nt: x, 2");
+        check(
+            r#"{"a":{"b":1,"c":null,"d":""},"t":["x",2,["y"]],"e":"{{y}}"}"#,
+            &[],
+            false,
+            "a / b: 1\nt: x, 2, y",
+        );
         check(r#"{"items":[{"n":"p"},{"n":"q"}]}"#, &[], false, "items / 1 / n: p\nitems / 2 / n: q");
         check("[]", &[], false, "");
     }

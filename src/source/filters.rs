@@ -15,6 +15,7 @@ pub(super) fn register(env: &mut Environment<'static>, country: Option<&'static 
     env.add_filter("text", |value: &Value| to_text(value));
     env.add_filter("first_line", |value: &Value| first_line(&to_text(value)));
     env.add_filter("facts", facts_filter);
+    env.add_filter("stack", stack);
     env.add_filter("without", |value: &Value, names: Rest<String>| without(value, &names));
     env.add_filter("join", |value: &Value, by: Option<String>| join(value, by.as_deref().unwrap_or("")));
     env.add_filter("tojson", |value: &Value| serde_json::to_string(value).unwrap_or_default());
@@ -49,8 +50,61 @@ fn facts_filter(state: &State, value: &Value, options: Kwargs) -> Result<Value, 
     Ok(Value::from_safe_string(facts(value, &skip, true)))
 }
 
+/// Speakers whose lines say nothing of what the customer wants, and those whose name need not be told.
+const MACHINES: [&str; 10] = [
+    "bot",
+    "assistant",
+    "system",
+    "agent",
+    "agente",
+    "operator",
+    "asistente",
+    "assistente",
+    "chatbot",
+    "бот",
+];
+const CUSTOMERS: [&str; 13] = [
+    "user",
+    "customer",
+    "client",
+    "visitor",
+    "human",
+    "usuario",
+    "cliente",
+    "visitante",
+    "usuário",
+    "contacto",
+    "пользователь",
+    "клиент",
+    "користувач",
+];
+
+/// The first line with something on it; of a transcript the first that the customer said.
 fn first_line(text: &str) -> String {
-    text.lines().map(one_line).find(|line| !line.is_empty()).unwrap_or_default()
+    let speaker = |line: &str| line.split_once(": ").map(|(speaker, _)| speaker.to_lowercase());
+    let is = |line: &str, names: &[&str]| speaker(line).is_some_and(|name| names.contains(&name.as_str()));
+    let lines: Vec<String> = text.lines().map(one_line).filter(|line| !line.is_empty()).take(50).collect();
+    let Some(line) = lines.iter().find(|line| !is(line, &MACHINES)).or(lines.first()) else {
+        return String::new();
+    };
+    match line.split_once(": ") {
+        Some((_, said)) if is(line, &CUSTOMERS) => said.to_owned(),
+        _ => line.clone(),
+    }
+}
+
+/// The parts that are not empty, one below the other, with that many line breaks between them.
+fn stack(state: &State, parts: &Value, breaks: Option<usize>) -> Value {
+    let breaks = breaks.unwrap_or(1).min(5);
+    let parts = parts.try_iter().into_iter().flatten();
+    if matches!(state.auto_escape(), AutoEscape::None) {
+        let texts: Vec<String> =
+            parts.map(|part| printed(&part)).filter(|text| !text.trim().is_empty()).collect();
+        return Value::from(texts.join(&"\n".repeat(breaks)));
+    }
+    let to_html = |part: Value| if part.is_safe() { printed(&part) } else { html::escape(&printed(&part)) };
+    let texts: Vec<String> = parts.map(to_html).filter(|text| !text.trim().is_empty()).collect();
+    Value::from_safe_string(texts.join(&"<br>\n".repeat(breaks)))
 }
 
 fn join(value: &Value, by: &str) -> String {
@@ -101,6 +155,12 @@ mod tests {
         check("{{ event.text | nl2br }}", "a &lt; b<br>\nc");
         check("{{ event.nothing | nl2br }}{{ event.nothing | truncate(3) }}", "");
         check("{{ event.text | first_line | upper }}", "A &lt; B");
+        check("{{ 'Bot: hello\nuser: broken: yes' | first_line }}", "broken: yes");
+        check("{{ 'Bot: hello' | first_line }}", "Bot: hello");
+        check(
+            "{{ ['', event.text | nl2br, event.nothing, '<'] | stack(2) }}",
+            "a &lt; b<br>\nc<br>\n<br>\n&lt;",
+        );
         check("{{ event.tags | join(', ') }}", "x, 7, y");
         check("{{ event.nothing | join(', ') }}", "");
         check("{{ {'T': event.text, 'N': event.nothing} | facts }}", "<b>T:</b> a &lt; b<br>\nc");

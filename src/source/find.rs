@@ -41,7 +41,7 @@ impl Wants {
     }
 
     /// The value itself or, for what must be one word, the first element that will do.
-    fn accept<'a>(self, json: &'a Json, is_by_name: bool) -> Option<&'a Json> {
+    fn accept(self, json: &Json, is_by_name: bool) -> Option<&Json> {
         match (self, json) {
             (Wants::Any, Json::Object(_)) if is_by_name => None,
             (Wants::Any, other) => (!value::is_blank(other) && !other.is_boolean()).then_some(other),

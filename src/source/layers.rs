@@ -109,8 +109,7 @@ impl Compiler {
     /// Notes what is wrong with a key.
     pub fn problem(
         &mut self,
-        (layer, key): (Layer, &str),
-        at: Option<Range<usize>>,
+        (layer, key, at): (Layer, &str, Option<Range<usize>>),
         what: impl Into<String>,
         help: Option<String>,
     ) {
@@ -240,7 +239,7 @@ impl Compiler {
         let number = numbered.number(&text);
         if number.is_none() {
             let what = format!("expected {}", numbered.allowed());
-            self.problem((place.layer, &key), Some(scalar.span()), what, None);
+            self.problem((place.layer, &key, Some(scalar.span())), what, None);
         }
         number.map(|number| Field::Fixed(Json::from(number)))
     }
@@ -268,7 +267,7 @@ impl Compiler {
             "ignore" => Some(true),
             _ => {
                 let key = place.key("if_none");
-                self.problem((place.layer, &key), Some(word.span()), "expected ticket or ignore", None);
+                self.problem((place.layer, &key, Some(word.span())), "expected ticket or ignore", None);
                 None
             }
         });

@@ -105,7 +105,7 @@ impl Engine {
             });
         }
         let name = format!("{layer:?} {key}{}", if is_html { ".html" } else { "" });
-        self.insert((name, key), text.to_owned(), (text, scan::template(text)), rules)
+        self.insert((name, key, text.to_owned()), (text, scan::template(text)), rules)
     }
 
     /// Compiles a bare expression whose truth decides.
@@ -118,7 +118,7 @@ impl Engine {
         self.check_expression(text)?;
         let name = format!("{layer:?} {key}");
         let wrapped = format!("{{% if ({text}) %}}1{{% endif %}}");
-        self.insert((name, key), wrapped, (text, scan::expression(text)), rules)
+        self.insert((name, key, wrapped), (text, scan::expression(text)), rules)
     }
 
     /// Checks a bare expression.
@@ -131,8 +131,7 @@ impl Engine {
 
     fn insert(
         &mut self,
-        (name, key): (String, &str),
-        compiled: String,
+        (name, key, compiled): (String, &str, String),
         (text, tokens): (&str, Vec<Token<'_>>),
         rules: &Rules<'_>,
     ) -> Result<Template, Fault> {
@@ -158,7 +157,7 @@ impl Engine {
             if is_unknown(format!("''|{}", filter.text), ErrorKind::UnknownFilter) {
                 let what = format!("uses the filter \"{}\", which does not exist", filter.text);
                 let help = "filters: default, truncate(n), nl2br, phone(\"CO\"), join, upper, lower, tojson, text, \
-                            first_line, facts, without, utc, link, replace, trim, int, first, last, length";
+                            first_line, facts, stack, without, utc, link, replace, trim, int, first, last, length";
                 return Err(Fault { what, help: Some(help.to_owned()), offset: Some(filter.offset) });
             }
         }
@@ -219,11 +218,6 @@ impl Template {
     /// Does it read this name?
     pub fn reads(&self, name: &str) -> bool {
         self.references.iter().any(|reference| reference.split('.').next() == Some(name))
-    }
-
-    /// The text when it has no code in it.
-    pub fn fixed(&self) -> Option<&str> {
-        self.fixed.as_deref()
     }
 }
 

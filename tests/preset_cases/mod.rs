@@ -40,8 +40,8 @@ impl Case {
 
     fn read(dir: &Path) -> Case {
         let expect = std::fs::read_to_string(dir.join("expect.json")).expect("a case has expect.json");
-        let part = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
-        let platform = part(dir.parent().unwrap());
+        let part = |path: &Path| path.file_name().expect("cases have names").to_string_lossy().into_owned();
+        let platform = part(dir.parent().expect("cases are below platforms"));
         Case {
             name: format!("{platform}/{}", part(dir)),
             platform,
@@ -110,8 +110,10 @@ impl Request {
 
 fn directories(path: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(path).expect("the directory of cases is there");
-    let mut found: Vec<PathBuf> =
-        entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()).collect();
+    let mut found: Vec<PathBuf> = entries
+        .map(|entry| entry.expect("entries can be read").path())
+        .filter(|path| path.is_dir())
+        .collect();
     found.sort();
     found
 }
