@@ -15,7 +15,7 @@ pub mod client;
 pub mod view;
 
 use crate::clock::Clock;
-use crate::dispatch::{Dispatch, Planned};
+use crate::dispatch::{Dispatch, Planner};
 use crate::spool::{Change, Entry, Envelope, Id, QueueError, Spool, State, Touched};
 use crate::status::snapshot::Daemon;
 use crate::status::{Tally, snapshot};
@@ -33,6 +33,9 @@ use view::{Done, EnvelopeView, Filter, Row, Selection};
 /// A selection is a few numbers and words.
 const BODY_BYTES_MAX: u64 = 1 << 20;
 
+/// Names the requester of an event.
+pub type Labeller = dyn Fn(&Envelope) -> Option<String> + Send + Sync;
+
 /// What the verbs work on.
 pub struct Rooms {
     /// The envelopes.
@@ -46,9 +49,9 @@ pub struct Rooms {
     /// What only the daemon knows.
     pub daemon: RwLock<Daemon>,
     /// Names the requester of an event, for listings.
-    pub label: Box<dyn Fn(&Envelope) -> Option<String> + Send + Sync>,
+    pub label: Box<Labeller>,
     /// What would be written for an event now.
-    pub plan: Box<dyn Fn(&Envelope, Option<u64>) -> Planned + Send + Sync>,
+    pub plan: Box<Planner>,
     /// Applies the configuration: what changed, or the findings.
     pub reload: Box<dyn Fn() -> Result<String, String> + Send + Sync>,
 }
@@ -196,7 +199,8 @@ impl Rooms {
     ) -> Result<String, Refused> {
         let mut body = String::new();
         request.as_reader().take(BODY_BYTES_MAX).read_to_string(&mut body)?;
-        let selection: Selection = serde_json::from_str(&body).map_err(|error| Refused::Usage(error.to_string()))?;
+        let selection: Selection =
+            serde_json::from_str(&body).map_err(|error| Refused::Usage(error.to_string()))?;
         let mut done = Done::default();
         for (id, source) in self.selected(&selection)? {
             match verb(id)? {

@@ -78,7 +78,8 @@ pub fn compile(
     secrets: &[Secret],
 ) -> Result<(Arc<Source>, SourceReport), Vec<Problem>> {
     let source = Source::compile(name, table, defaults, secrets.to_vec());
-    let source = source.map_err(|problems| problems.into_iter().map(|one| problem(name, one)).collect::<Vec<_>>())?;
+    let source =
+        source.map_err(|problems| problems.into_iter().map(|one| problem(name, one)).collect::<Vec<_>>())?;
     let report = SourceReport {
         preset: source.preset().map(str::to_owned),
         draft: source.certainty() == Some("draft"),
@@ -132,12 +133,17 @@ pub struct Daemon {
 
 impl Daemon {
     /// Starts every room. When tiny_http fails for good, `broken` is called.
-    pub fn start(loaded: Loaded, places: &Places, broken: fn(&io::Error)) -> Result<(Arc<Daemon>, Recovery), StartError> {
+    pub fn start(
+        loaded: Loaded,
+        places: &Places,
+        broken: fn(&io::Error),
+    ) -> Result<(Arc<Daemon>, Recovery), StartError> {
         let clock: Arc<dyn Clock> = SystemClock::new();
         let config = &loaded.config;
         let (spool, recovery) = Spool::open(&config.spool.dir, limits(config), clock.clone())?;
         let spool = Arc::new(spool);
-        let listeners = config.server.listen.iter().map(|address| gate::bind("server.listen", &address.to_string()));
+        let listeners =
+            config.server.listen.iter().map(|address| gate::bind("server.listen", &address.to_string()));
         let listeners = listeners.collect::<Result<Vec<_>, _>>()?;
         let tally = Arc::new(Tally::new(spool.clone(), clock.clone()));
         let sources = Arc::new(RwLock::new(Arc::new(by_name(&loaded))));
@@ -158,7 +164,7 @@ impl Daemon {
             limits: gate_limits(config),
             trusted_proxies: config.server.trusted_proxies.clone(),
         })?;
-        let running = dispatch.run(config.delivery.workers as usize)?;
+        let running = dispatch.run(config.delivery.workers)?;
         let now = clock.monotonic();
         let facts = facts(config, now, now);
         let daemon = Arc::new_cyclic(|this: &std::sync::Weak<Daemon>| {
@@ -218,13 +224,15 @@ impl Daemon {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let loaded = load(&current.config.path, &Surroundings::of_process());
         let applied = loaded.map_err(|findings| lines(&findings)).and_then(|loaded| {
-            let orders = orders(&loaded.config, self.sources.clone()).map_err(|error| format!("error: freshdesk: {error}"))?;
+            let orders = orders(&loaded.config, self.sources.clone())
+                .map_err(|error| format!("error: freshdesk: {error}"))?;
             Ok((loaded, orders))
         });
         let (loaded, orders) = applied.map_err(|findings| {
             let now = self.rooms.clock.now();
             let age = self.rooms.clock.monotonic().saturating_sub(self.facts().configured);
-            let since = crate::clock::Timestamp(now.0.saturating_sub(u64::try_from(age.as_millis()).unwrap_or(0)));
+            let since =
+                crate::clock::Timestamp(now.0.saturating_sub(u64::try_from(age.as_millis()).unwrap_or(0)));
             log::error!("configuration not applied findings={findings:?}");
             format!("{findings}not applied; still running the configuration loaded at {since}")
         })?;
@@ -234,7 +242,10 @@ impl Daemon {
         self.intake.set_sources(by_name(&loaded));
         self.gate.set_limits(gate_limits(&loaded.config));
         if let Err(error) = self.rooms.spool.set_limits(limits(&loaded.config)) {
-            log::error!("heads behind dead letters not found error={:?} next=\"systemctl restart deskspool\"", error.to_string());
+            log::error!(
+                "heads behind dead letters not found error={:?} next=\"systemctl restart deskspool\"",
+                error.to_string()
+            );
         }
         self.rooms.dispatch.set_orders(orders);
         let started = self.facts().started;
@@ -255,7 +266,8 @@ impl Daemon {
     fn release_configured(&self) {
         let sources = sources_of(&self.sources);
         let spool = &self.rooms.spool;
-        let is_held = |counts: &(String, State, u64)| counts.1 == State::Held && sources.contains_key(&counts.0);
+        let is_held =
+            |counts: &(String, State, u64)| counts.1 == State::Held && sources.contains_key(&counts.0);
         if !spool.counts().iter().any(is_held) {
             return;
         }
@@ -265,10 +277,12 @@ impl Daemon {
             from = last + 1;
             for (id, entry, _) in &page {
                 let was_missing = entry.reason == format!("source.{} is not configured", entry.source);
-                if entry.state == State::Held && was_missing && sources.contains_key(&entry.source) {
-                    if let Err(error) = spool.touch(*id, Change::Retried) {
-                        log::error!("envelope not released id={id} error={:?}", error.to_string());
-                    }
+                if entry.state == State::Held
+                    && was_missing
+                    && sources.contains_key(&entry.source)
+                    && let Err(error) = spool.touch(*id, Change::Retried)
+                {
+                    log::error!("envelope not released id={id} error={:?}", error.to_string());
                 }
             }
         }
@@ -277,7 +291,8 @@ impl Daemon {
     /// Stops in order: no new connections, answers what is in, lets attempts end, writes everything down.
     /// Whether all ended in time.
     pub fn stop(&self) -> bool {
-        let timeout = self.current.lock().unwrap_or_else(PoisonError::into_inner).config.delivery.stop_timeout;
+        let timeout =
+            self.current.lock().unwrap_or_else(PoisonError::into_inner).config.delivery.stop_timeout;
         let started = self.rooms.clock.monotonic();
         let left = || timeout.saturating_sub(self.rooms.clock.monotonic().saturating_sub(started));
         self.gate.stop_accepting();
@@ -289,7 +304,9 @@ impl Daemon {
         self.rooms.spool.stop_taking();
         let ended = self.running.wait(left());
         if !ended {
-            log::warn!("an attempt outlasted stop_timeout effect=\"the next start looks in freshdesk before resending\"");
+            log::warn!(
+                "an attempt outlasted stop_timeout effect=\"the next start looks in freshdesk before resending\""
+            );
         }
         *self.control.lock().unwrap_or_else(PoisonError::into_inner) = None;
         let workers = std::mem::take(&mut *self.workers.lock().unwrap_or_else(PoisonError::into_inner));
@@ -355,8 +372,8 @@ fn limits(config: &Config) -> Limits {
 
 fn gate_limits(config: &Config) -> gate::Limits {
     gate::Limits {
-        connections_max: config.server.connections_max as usize,
-        connections_per_ip_max: config.server.connections_per_ip_max as usize,
+        connections_max: config.server.connections_max,
+        connections_per_ip_max: config.server.connections_per_ip_max,
         body_bytes_max: config.server.body_max_bytes,
         body_budget_bytes: BODY_BUDGET_BYTES_MIN.max(config.server.body_max_bytes.saturating_mul(2)),
         ..gate::Limits::default()

@@ -157,7 +157,8 @@ impl Intake {
             self.refuse(source.name(), &incoming.peer, &refusal.to_string());
             return reply(incoming.request, &UNAUTHORIZED);
         }
-        let context = RequestContext { kind, headers: &headers, query: &query, received_at: incoming.received_at };
+        let context =
+            RequestContext { kind, headers: &headers, query: &query, received_at: incoming.received_at };
         let content_type = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-type"));
         let drafts = match decode(&body, content_type.map(|(_, value)| value.as_str())) {
             Ok(decoded) => source.events(&context, &decoded.value),
@@ -225,13 +226,17 @@ fn log_put(source: &str, event: &str, (bytes, took): (usize, Duration), result: 
     match result {
         Ok(receipt) => {
             for id in &receipt.ids {
-                log::info!("event accepted id={id} source={source} event={event:?} bytes={bytes} took={took:.1}ms");
+                log::info!(
+                    "event accepted id={id} source={source} event={event:?} bytes={bytes} took={took:.1}ms"
+                );
             }
             if receipt.duplicates > 0 {
                 log::info!("event duplicate source={source} event={event:?} count={}", receipt.duplicates);
             }
         }
-        Err(error) => log::warn!("event not stored source={source} answer=503 reason={:?}", error.to_string()),
+        Err(error) => {
+            log::warn!("event not stored source={source} answer=503 reason={:?}", error.to_string())
+        }
     }
 }
 
@@ -290,7 +295,8 @@ fn read_body(request: &mut Request) -> io::Result<Vec<u8>> {
 }
 
 fn header<'a>(request: &'a Request, name: &str) -> Option<&'a str> {
-    let found = request.headers().iter().find(|header| header.field.as_str().as_str().eq_ignore_ascii_case(name));
+    let found =
+        request.headers().iter().find(|header| header.field.as_str().as_str().eq_ignore_ascii_case(name));
     found.map(|header| header.value.as_str())
 }
 

@@ -88,7 +88,8 @@ pub fn status_line(snapshot: &Snapshot) -> String {
 /// Logs go to stderr: with `<n>` priorities under systemd, with time and level elsewhere.
 /// `DESKSPOOL_LOG` sets what is logged, in `env_logger`'s words (`debug`, `deskspool::gate=debug`).
 pub fn start_logging() {
-    let for_journal = std::env::var_os("JOURNAL_STREAM").is_some() || std::env::var_os("INVOCATION_ID").is_some();
+    let for_journal =
+        std::env::var_os("JOURNAL_STREAM").is_some() || std::env::var_os("INVOCATION_ID").is_some();
     let mut builder = env_logger::Builder::new();
     builder.filter_level(LevelFilter::Info);
     if let Ok(filter) = std::env::var("DESKSPOOL_LOG") {
@@ -135,15 +136,21 @@ mod tests {
 
     fn written(target: &str, level: Level, text: &str) -> String {
         let mut out = Vec::new();
-        let args = format_args!("{text}").to_string();
-        let record = Record::builder().target(target).level(level).args(format_args!("{args}")).build();
-        write_record(&mut out, &record, true).unwrap();
+        write_record(
+            &mut out,
+            &Record::builder().target(target).level(level).args(format_args!("{text}")).build(),
+            true,
+        )
+        .unwrap();
         String::from_utf8(out).unwrap()
     }
 
     #[test]
     fn records_carry_the_journals_priorities_on_one_line() {
-        assert_eq!(written("deskspool::intake", Level::Info, "event accepted id=1"), "<6>event accepted id=1\n");
+        assert_eq!(
+            written("deskspool::intake", Level::Info, "event accepted id=1"),
+            "<6>event accepted id=1\n"
+        );
         assert_eq!(written(NOTICE_TARGET, Level::Warn, "attempt deferred"), "<5>attempt deferred\n");
         assert_eq!(written("deskspool", Level::Error, "two\nlines"), "<3>two lines\n");
     }

@@ -33,7 +33,9 @@ impl ChangeArgs {
     fn selection(&self) -> Result<Selection, Failure> {
         let filter = self.filter.filter()?;
         match (self.ids.is_empty(), self.all || !filter.is_empty()) {
-            (true, false) => Err(Failure::Usage("name envelopes, or --all, or filters (deskspool queue shows what there is)".to_owned())),
+            (true, false) => Err(Failure::Usage(
+                "name envelopes, or --all, or filters (deskspool queue shows what there is)".to_owned(),
+            )),
             (false, true) => Err(Failure::Usage("either ids or filters, not both".to_owned())),
             _ => Ok(Selection { ids: self.ids.clone(), filter }),
         }
@@ -47,7 +49,9 @@ pub fn retry(global: &Global, args: &ChangeArgs, screen: &mut Screen) -> Outcome
     let sentence = match done.touched {
         0 => "no envelope is due because of this".to_owned(),
         1 => "1 envelope is due now. Watch: deskspool queue".to_owned(),
-        count => format!("{count} envelopes are due now, paced by freshdesk.rate_per_minute. Watch: deskspool status"),
+        count => format!(
+            "{count} envelopes are due now, paced by freshdesk.rate_per_minute. Watch: deskspool status"
+        ),
     };
     report(global, &done, &sentence, screen)
 }
@@ -77,7 +81,8 @@ fn may_drop(daemon: &Daemon, selection: &Selection) -> Result<bool, Failure> {
 }
 
 fn by_source(done: &Done) -> String {
-    let parts: Vec<String> = done.by_source.iter().map(|(source, count)| format!("{source} {count}")).collect();
+    let parts: Vec<String> =
+        done.by_source.iter().map(|(source, count)| format!("{source} {count}")).collect();
     if parts.is_empty() { "none".to_owned() } else { parts.join(", ") }
 }
 

@@ -74,13 +74,17 @@ fn ask_freshdesk(config: &Config, answer: &mut Check) {
             answer.good(format!("freshdesk: {host} answers, key belongs to {agent:?}{left}"));
         }
         Err(Answer::Deferred { cause: Cause::Denied, reason, .. }) => {
-            let what = format!("{host} says {reason}, the API key is wrong or belongs to a deactivated agent");
+            let what =
+                format!("{host} says {reason}, the API key is wrong or belongs to a deactivated agent");
             let finding = Finding::error("freshdesk.api_key", what);
-            answer.found(finding.help("key: Profile settings > View API key. Envelopes wait, nothing is lost"));
+            answer
+                .found(finding.help("key: Profile settings > View API key. Envelopes wait, nothing is lost"));
         }
         Err(other) => {
             let reason = match other {
-                Answer::Deferred { reason, .. } | Answer::Rejected { reason } | Answer::Unknown { reason } => reason,
+                Answer::Deferred { reason, .. }
+                | Answer::Rejected { reason }
+                | Answer::Unknown { reason } => reason,
                 Answer::Delivered { .. } => "answered something else".to_owned(),
             };
             let finding = Finding::error("freshdesk", format!("{host} cannot be asked: {reason}"));

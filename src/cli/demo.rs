@@ -115,7 +115,11 @@ pub fn run(args: &DemoArgs) -> Outcome {
     println!("deskspool demo: a daemon on {address}, a stand-in for Freshdesk on {}\n", sandbox.address());
     for sample in SAMPLES {
         let status = post(address, sample)?;
-        println!("  POST {:<14} → {status}   {}", sample.target.split('?').next().unwrap_or_default(), sample.what);
+        println!(
+            "  POST {:<14} → {status}   {}",
+            sample.target.split('?').next().unwrap_or_default(),
+            sample.what
+        );
     }
     let complete =
         sandbox.wait_until(PATIENCE, |state| state.ticket_count() >= TICKETS && state.note_count() >= NOTES);
@@ -125,7 +129,10 @@ pub fn run(args: &DemoArgs) -> Outcome {
         bail_incomplete(tickets.len())?;
     }
     if !args.once {
-        println!("look at them as an agent would: {}/     Ctrl-C ends it and leaves nothing behind", sandbox.url());
+        println!(
+            "look at them as an agent would: {}/     Ctrl-C ends it and leaves nothing behind",
+            sandbox.url()
+        );
         signals.forever().next();
         println!();
     }
@@ -143,7 +150,9 @@ fn bail_incomplete(tickets: usize) -> anyhow::Result<()> {
 fn start_sandbox() -> anyhow::Result<Sandbox> {
     let options = |port| Options { port, key: KEY.to_owned(), plan: Plan::TRIAL, ..Options::default() };
     // The port that the documentation names, if nobody has it.
-    Sandbox::start(options(PAGE_PORT)).or_else(|_| Sandbox::start(options(0))).context("the sandbox does not start")
+    Sandbox::start(options(PAGE_PORT))
+        .or_else(|_| Sandbox::start(options(0)))
+        .context("the sandbox does not start")
 }
 
 fn start_daemon(directory: &Path, sandbox: &Sandbox) -> anyhow::Result<Arc<Daemon>> {
@@ -159,7 +168,8 @@ fn start_daemon(directory: &Path, sandbox: &Sandbox) -> anyhow::Result<Arc<Daemo
     );
     std::fs::write(&config, text).context("the demo's configuration cannot be written")?;
     let loaded = daemon::load(&config, &Surroundings::of_process());
-    let loaded = loaded.map_err(|findings| anyhow::anyhow!("the demo's configuration\n{}", daemon::lines(&findings)))?;
+    let loaded = loaded
+        .map_err(|findings| anyhow::anyhow!("the demo's configuration\n{}", daemon::lines(&findings)))?;
     let places = Places { control: directory.join("control.sock"), private: directory.join("gate") };
     let (daemon, _) = Daemon::start(loaded, &places, |error| eprintln!("intake broke: {error}"))?;
     Ok(daemon)

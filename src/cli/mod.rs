@@ -179,7 +179,10 @@ impl From<io::Error> for Failure {
 
 impl From<serde_json::Error> for Failure {
     fn from(error: serde_json::Error) -> Self {
-        Failure::Other(anyhow::Error::new(error).context("the daemon's answer is not understood; is it another version?"))
+        Failure::Other(
+            anyhow::Error::new(error)
+                .context("the daemon's answer is not understood; is it another version?"),
+        )
     }
 }
 
@@ -223,7 +226,9 @@ fn tell(failure: &Failure) -> u8 {
                     NOT_REACHABLE
                 }
                 AskError::Denied(_) => {
-                    eprintln!("   = join the group:  sudo usermod -aG deskspool $USER   (log in again), or use sudo");
+                    eprintln!(
+                        "   = join the group:  sudo usermod -aG deskspool $USER   (log in again), or use sudo"
+                    );
                     NOT_REACHABLE
                 }
                 AskError::Broken { .. } => NOT_REACHABLE,
@@ -240,7 +245,10 @@ fn tell(failure: &Failure) -> u8 {
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>()).any(|io| io.kind() == io::ErrorKind::BrokenPipe)
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|io| io.kind() == io::ErrorKind::BrokenPipe)
 }
 
 impl Global {

@@ -23,7 +23,8 @@ pub enum Tone {
 impl Screen {
     /// `auto`, `always` or `never`; `NO_COLOR` and anything that is not a terminal mean never.
     pub fn new(when: &str) -> Screen {
-        let auto = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        let auto =
+            io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         Screen { colour: when == "always" || (when == "auto" && auto) }
     }
 
@@ -117,7 +118,7 @@ pub fn seconds(seconds: u64) -> String {
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
     match (days, hours, minutes) {
         (0, 0, 0) => format!("{seconds}s"),
-        (0, 0, _) if minutes < 10 && seconds % 60 > 0 => format!("{minutes}m{}s", seconds % 60),
+        (0, 0, _) if minutes < 10 && !seconds.is_multiple_of(60) => format!("{minutes}m{}s", seconds % 60),
         (0, 0, _) => format!("{minutes}m"),
         (0, _, 0) => format!("{hours}h"),
         (0, _, _) => format!("{hours}h{minutes}m"),
@@ -155,7 +156,10 @@ mod tests {
     #[test]
     fn columns_line_up_and_no_line_ends_in_blanks() {
         let rows = vec![vec!["botpress".into(), "412".into()], vec!["b2".into(), "7".into()]];
-        assert_eq!(table(&[words("SOURCE"), numbers("IN")], &rows), "SOURCE     IN\nbotpress  412\nb2          7\n");
+        assert_eq!(
+            table(&[words("SOURCE"), numbers("IN")], &rows),
+            "SOURCE     IN\nbotpress  412\nb2          7\n"
+        );
     }
 
     #[test]

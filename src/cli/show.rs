@@ -60,7 +60,13 @@ fn no_longer_here(id: u64) -> Outcome {
 /// The page.
 pub fn render(view: &EnvelopeView) -> String {
     let row = &view.row;
-    let mut text = format!("{}  {}  {}  conversation {}\n", row.id, row.state, row.source, one_line(&row.conversation, 60));
+    let mut text = format!(
+        "{}  {}  {}  conversation {}\n",
+        row.id,
+        row.state,
+        row.source,
+        one_line(&row.conversation, 60)
+    );
     let mut facts = vec![one_line(&row.event, 60), format!("received {}", row.received_at)];
     facts.extend(view.peer.as_ref().map(|peer| format!("from {peer}")));
     facts.extend(view.bytes.map(bytes));
@@ -92,7 +98,11 @@ pub fn render(view: &EnvelopeView) -> String {
     }
     if row.state == "dead" || row.state == "held" {
         line(&mut text, "why", row.last_error.as_deref().unwrap_or_default());
-        let _ = writeln!(text, "deskspool show {0} --body | --ticket     deskspool retry {0}     deskspool drop {0}", row.id);
+        let _ = writeln!(
+            text,
+            "deskspool show {0} --body | --ticket     deskspool retry {0}     deskspool drop {0}",
+            row.id
+        );
     }
     text
 }
@@ -104,7 +114,8 @@ fn line(text: &mut String, name: &str, value: &str) {
 
 fn attempt(text: &mut String, one: &TryView) {
     let time = one.at.get(11..19).unwrap_or(&one.at);
-    let entry = format!("    {:<2} {time}  {:>6.2}s  {:<9}  {}", one.number, one.took_seconds, one.ended, one.reason);
+    let entry =
+        format!("    {:<2} {time}  {:>6.2}s  {:<9}  {}", one.number, one.took_seconds, one.ended, one.reason);
     text.push_str(entry.trim_end());
     text.push('\n');
 }

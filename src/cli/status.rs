@@ -61,7 +61,9 @@ fn rooms(snapshot: &Snapshot, screen: &Screen) -> String {
         Some(age) => format!("last event {} ago", seconds(age)),
         None => "no event yet".to_owned(),
     };
-    let median = delivery.median_seconds.map(|median| format!("{median:.1}s from event to ticket (median, last hour)"));
+    let median = delivery
+        .median_seconds
+        .map(|median| format!("{median:.1}s from event to ticket (median, last hour)"));
     let mut facts = Vec::new();
     facts.extend(freshdesk.last_success_seconds.map(|age| format!("last success {} ago", seconds(age))));
     if let (Some(left), Some(total)) = (freshdesk.calls_left, freshdesk.calls_total) {
@@ -72,7 +74,8 @@ fn rooms(snapshot: &Snapshot, screen: &Screen) -> String {
         facts.push(format!("for {}: {reason}, next try in {next}", seconds(since)));
     }
     let mut text = format!("  intake     {intake_word} {:>4}/h     {last_event}\n", intake.per_hour);
-    let line = format!("  delivery   {delivery_word} {:>4}/h     {}", delivery.per_hour, median.unwrap_or_default());
+    let line =
+        format!("  delivery   {delivery_word} {:>4}/h     {}", delivery.per_hour, median.unwrap_or_default());
     text.push_str(line.trim_end());
     text.push('\n');
     let line = format!("  freshdesk  {freshdesk_word} {:<10} {}", freshdesk.account, facts.join(", "));

@@ -248,7 +248,9 @@ pub struct TryView {
 impl EnvelopeView {
     pub(super) fn waiting(row: Row, entry: &Entry, envelope: &Envelope, planned: &Planned) -> EnvelopeView {
         let (will_do, writes) = match planned {
-            Planned::Writes(writes) => (writes.iter().map(line).collect(), writes.iter().map(crate::freshdesk::preview).collect()),
+            Planned::Writes(writes) => {
+                (writes.iter().map(line).collect(), writes.iter().map(crate::freshdesk::preview).collect())
+            }
             Planned::Unmappable(reason) => (vec![format!("cannot be mapped: {reason}")], Vec::new()),
             Planned::NoSource => (vec![format!("source.{} is not configured", entry.source)], Vec::new()),
         };
@@ -309,13 +311,17 @@ mod tests {
 
     #[test]
     fn filters_are_read_from_words() {
-        let filter = Filter::of_query("state=dead,held&source=contako&since=2h&match=WAMID").expect("all are allowed");
+        let filter =
+            Filter::of_query("state=dead,held&source=contako&since=2h&match=WAMID").expect("all are allowed");
         assert_eq!(filter.states, ["dead", "held"]);
         assert_eq!((filter.since_seconds, filter.matches.as_deref()), (Some(7200), Some("wamid")));
         let check = |query: &str, expect: &str| {
             assert_eq!(Filter::of_query(query).expect_err("it is wrong"), expect);
         };
-        check("state=lost", "--state lost: allowed are queued, deferred, in-flight, held, dead, delivered, dropped");
+        check(
+            "state=lost",
+            "--state lost: allowed are queued, deferred, in-flight, held, dead, delivered, dropped",
+        );
         check("since=yesterday", "--since yesterday: expected a duration such as 90s, 15m, 2h or 30d");
         check("colour=red", "there is no filter colour");
     }

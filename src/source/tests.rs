@@ -159,10 +159,8 @@ fn rules_decide_and_override() {
     assert_eq!((one.subject.as_str(), one.priority), ("One", Some(3)));
     let two = json!({"n": 2, "email": "a@b.co", "text": "a<b"});
     assert_eq!(plan(&source, two.clone(), None), Ok(Vec::new()));
-    let Write::AddNote { ticket: number, note } = plan(&source, two, Some(8)).unwrap().remove(0) else {
-        panic!()
-    };
-    assert_eq!((number, note.body.as_str(), note.private), (8, "<p>a&lt;b</p>", false));
+    let Write::AddNote(note) = plan(&source, two, Some(8)).unwrap().remove(0) else { panic!() };
+    assert_eq!((note.body.as_str(), note.private), ("<p>a&lt;b</p>", false));
     assert_eq!(note.notify_emails, ["boss@acme.com"]);
     let ignored = events(&source, &[], &json!({"n": 3})).remove(0);
     assert_eq!(ignored.verdict, Verdict::Ignore("rule[3] says ignore".to_owned()));

@@ -170,7 +170,11 @@ pub fn snapshot(
         intake: IntakeView {
             refusing,
             per_hour: sum_of(&tallies, Count::Accepted),
-            last_event_seconds: tallies.values().filter_map(|one| one.last_event).max().map(|at| now.since(at).as_secs()),
+            last_event_seconds: tallies
+                .values()
+                .filter_map(|one| one.last_event)
+                .max()
+                .map(|at| now.since(at).as_secs()),
         },
         delivery: DeliveryView {
             per_hour: sum_of(&tallies, Count::Delivered),
@@ -248,7 +252,8 @@ fn source_views(tallies: &BTreeMap<String, SourceTally>, spool: &Spool, now: Tim
         views.insert(name, view);
     }
     for (name, state, count) in &counts {
-        let view = views.entry(name).or_insert_with(|| SourceView { name: name.clone(), ..SourceView::default() });
+        let view =
+            views.entry(name).or_insert_with(|| SourceView { name: name.clone(), ..SourceView::default() });
         if *state == State::Dead {
             view.dead += count;
         } else {
@@ -294,8 +299,11 @@ fn letters(spool: &Spool) -> Result<Vec<Need>, QueueError> {
             None => break,
         }
     }
-    let need = |((what, why), count): ((&'static str, String), u64)| {
-        Need { count, what: what.to_owned(), why, next: format!("deskspool queue --state {what}") }
+    let need = |((what, why), count): ((&'static str, String), u64)| Need {
+        count,
+        what: what.to_owned(),
+        why,
+        next: format!("deskspool queue --state {what}"),
     };
     Ok(groups.into_iter().map(need).collect())
 }

@@ -72,7 +72,7 @@ fn action(done: &Done) -> &'static str {
         Effect::Writes(writes) => match writes.first() {
             None => "ignore",
             Some(Write::CreateTicket(_)) => "create_ticket",
-            Some(Write::AddNote { .. }) => "add_note",
+            Some(Write::AddNote(_)) => "add_note",
         },
     }
 }
@@ -108,9 +108,7 @@ fn compare_event(platform: &str, expect: &Value, done: &Done, classes: &mut Clas
                 wrong.extend(compare_texts(expect, "tags", &ticket.tags.join("\n")));
                 wrong.extend(compare_lengths(expect, &ticket.subject, &ticket.description, done));
             }
-            Some(Write::AddNote { note, .. }) => {
-                wrong.extend(compare_texts(expect, "description", &note.body))
-            }
+            Some(Write::AddNote(note)) => wrong.extend(compare_texts(expect, "description", &note.body)),
             None => {}
         },
         Effect::Duplicate | Effect::Ignored(_) | Effect::Dead(_) => {}

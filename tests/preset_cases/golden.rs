@@ -51,7 +51,7 @@ fn event(done: &Done) -> Value {
 fn write(write: &Write) -> Value {
     match write {
         Write::CreateTicket(ticket) => json!({ "create_ticket": self::ticket(ticket) }),
-        Write::AddNote { ticket, note } => json!({ "add_note": self::note(*ticket, note) }),
+        Write::AddNote(note) => json!({ "add_note": self::note(note) }),
     }
 }
 
@@ -83,9 +83,8 @@ fn ticket(ticket: &TicketFields) -> Value {
     }))
 }
 
-fn note(ticket: u64, note: &NoteFields) -> Value {
+fn note(note: &NoteFields) -> Value {
     members(json!({
-        "ticket": ticket,
         "body": lines(&note.body),
         "private": note.private,
         "notify_emails": note.notify_emails,
