@@ -146,6 +146,9 @@ fn form(content: &str) -> Result<Decoded, DecodeError> {
     if let Some(decoded) = percent_encoded_json(content) {
         return Ok(decoded);
     }
+    if !content.contains('=') {
+        return Err(DecodeError::Unknown("its header says form, but it has no fields"));
+    }
     let fields: Vec<(String, String)> =
         form_urlencoded::parse(content.as_bytes()).into_owned().take(FORM_FIELDS_MAX + 1).collect();
     if fields.len() > FORM_FIELDS_MAX {

@@ -43,6 +43,16 @@ fn json_hides_in_forms() {
 }
 
 #[test]
+fn text_that_only_claims_to_be_a_form_is_not_understood() {
+    check_error(
+        "this is not json",
+        FORM,
+        "neither JSON nor a form: its header says form, but it has no fields",
+    );
+    check("note=", FORM, (BodyKind::Form, json!({"note": ""})));
+}
+
+#[test]
 fn repeated_fields_become_lists() {
     check("t=a&t=b&n=1&t=c", FORM, (BodyKind::Form, json!({"t": ["a", "b", "c"], "n": "1"})));
     let fields = "a=1&".repeat(FORM_FIELDS_MAX + 1);

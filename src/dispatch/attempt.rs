@@ -54,7 +54,7 @@ impl Dispatch {
         let change = match planned {
             Ok(Planned::Writes(writes)) if writes.len() > lease.step as usize => return Ok(Some(writes)),
             Ok(Planned::Writes(_)) => self.delivered_change(lease, lease.ticket, ran),
-            Ok(Planned::Unmappable(reason)) => Change::Buried { ran: Some(ran), reason },
+            Ok(Planned::Unmappable(reason)) => Change::Buried { ran: None, reason },
             Ok(Planned::NoSource) => {
                 let reason = format!("source.{} is not configured", lease.envelope.source);
                 Change::Held { reason }

@@ -124,25 +124,32 @@ impl Spool {
         let change = Change::Progressed { step, ticket, opened };
         flight.entry.apply(&change);
         let entry = flight.entry.clone();
+        core.append_change(self.shared.files.identity(), Record::Change(id, change));
         self.shared.queue.put_entry(id, &entry)?;
         self.shared.queue.set_ticket(entry.conversation, ticket, now)?;
-        core.append_change(self.shared.files.identity(), Record::Change(id, change));
         drop(core);
         self.shared.commit_wake.notify_one();
         Ok(())
     }
 
-    /// Records what the attempt came to, and ends the lease.
+    /// Records what the attempt came to, and ends the lease. The journal gets it first. When the queue cannot
+    /// be written, the lease does not end: the queue still says due, and nobody may send it a second time.
     pub fn settle(&self, id: Id, change: Change) -> Answer<()> {
         let mut core = self.shared.core();
+        core.append_change(self.shared.files.identity(), Record::Change(id, change.clone()));
         let flight = core.flights.remove(&id).expect("only a leased envelope is settled");
-        core.flying_conversations.remove(&flight.entry.conversation);
-        let Some(standing) = self.shared.queue.entry(id)? else {
-            // An admin cannot drop what is in flight, so this is damage; the journal still gets the change.
-            core.append_change(self.shared.files.identity(), Record::Change(id, change));
-            return Ok(());
+        let conversation = flight.entry.conversation;
+        let done = match self.shared.queue.entry(id) {
+            Ok(Some(standing)) => self.shared.changed(&mut core, (id, &standing), &flight, &change),
+            // An admin cannot drop what is in flight, so this is damage; the journal knows.
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
         };
-        let done = self.shared.changed(&mut core, (id, &standing), flight, change);
+        if done.is_ok() {
+            core.flying_conversations.remove(&conversation);
+        } else {
+            core.flights.insert(id, flight);
+        }
         drop(core);
         self.shared.commit_wake.notify_one();
         self.shared.work_wake.notify_all();
@@ -159,7 +166,8 @@ impl Spool {
             }
             let Some(entry) = self.shared.queue.entry(id)? else { return Ok(Touched::Unknown) };
             let flight = self.shared.flight(entry.clone());
-            self.shared.changed(&mut core, (id, &entry), flight, change)?;
+            self.shared.changed(&mut core, (id, &entry), &flight, &change)?;
+            core.append_change(self.shared.files.identity(), Record::Change(id, change));
             let waiter: Waiter = Box::new(move |result| drop(tell.send(result)));
             core.group.waiters.push(waiter);
         }
@@ -300,7 +308,9 @@ impl Shared {
                 let reason = format!("spool: record damaged in segment {} ({error})", entry.place.segment);
                 log::error!("envelope dead id={id} reason={reason:?}");
                 let flight = self.flight(entry.clone());
-                self.changed(core, (id, &entry), flight, Change::Buried { ran: None, reason })?;
+                let change = Change::Buried { ran: None, reason };
+                self.changed(core, (id, &entry), &flight, &change)?;
+                core.append_change(self.files.identity(), Record::Change(id, change));
                 return Ok(None);
             }
         };
@@ -330,32 +340,31 @@ impl Shared {
         Flight { entry, kind, event_id, conversation }
     }
 
-    /// Applies a change to queue, counts and shares, appends it to the journal, and finds the next head.
-    /// `standing` is the entry as the queue has it.
+    /// Applies a change to queue, counts and shares, and finds the next head. `standing` is the entry as the
+    /// queue has it. The caller appends the change to the journal under the same lock.
     fn changed(
         &self,
         core: &mut Core,
         (id, standing): (Id, &Entry),
-        flight: Flight,
-        change: Change,
+        flight: &Flight,
+        change: &Change,
     ) -> Answer<()> {
         let mut entry = flight.entry.clone();
-        entry.apply(&change);
+        entry.apply(change);
         self.queue.remove_due(standing.due, id)?;
         if change.settles() {
-            self.queue.remove_entry(id)?;
-            self.queue.remove_order(entry.conversation, id)?;
-            self.queue.put_settled(id, &settled(&entry, flight, &change, self.now()))?;
+            self.queue.put_settled(id, &settled(&entry, flight, change, self.now()))?;
             if let Change::Delivered { ticket: Some(ticket), ran, .. } = change {
-                self.queue.set_ticket(entry.conversation, ticket, ran.at)?;
+                self.queue.set_ticket(entry.conversation, *ticket, ran.at)?;
             }
+            self.queue.remove_order(entry.conversation, id)?;
+            self.queue.remove_entry(id)?;
             core.leave(standing);
         } else {
-            self.queue.put_entry(id, &entry)?;
             self.queue.insert_order(entry.conversation, id)?;
+            self.queue.put_entry(id, &entry)?;
             core.restate(standing, entry.state);
         }
-        core.append_change(self.files.identity(), Record::Change(id, change));
         self.place_head(entry.conversation)?;
         core.work += 1;
         self.upkeep_wake.notify_one();
@@ -452,12 +461,12 @@ fn waits(entry: &Entry) -> bool {
     matches!(entry.state, State::Queued | State::Deferred)
 }
 
-fn settled(entry: &Entry, flight: Flight, change: &Change, now: Timestamp) -> Settled {
+fn settled(entry: &Entry, flight: &Flight, change: &Change, now: Timestamp) -> Settled {
     Settled {
         source: entry.source.clone(),
-        kind: flight.kind,
-        event_id: flight.event_id,
-        conversation: flight.conversation,
+        kind: flight.kind.clone(),
+        event_id: flight.event_id.clone(),
+        conversation: flight.conversation.clone(),
         received_at: entry.received_at,
         settled_at: now,
         ticket: entry.ticket,

@@ -331,10 +331,11 @@ impl Shared {
         self.room_for(core, envelopes.len() as u64)?;
         let mut receipt = Receipt::default();
         let mut fresh: Vec<Envelope> = Vec::with_capacity(envelopes.len());
+        let mut seen = HashSet::new();
         let now = self.clock.now();
         for mut envelope in envelopes {
             let here = core.arriving.contains_key(&envelope.dedupe)
-                || fresh.iter().any(|other| other.dedupe == envelope.dedupe)
+                || !seen.insert(envelope.dedupe)
                 || self
                     .queue
                     .duplicate_of(envelope.dedupe, now)
