@@ -144,7 +144,13 @@ impl Rooms {
             (Method::Get, "/status") => self.status(),
             (Method::Get, "/queue") => self.queue(&Filter::of_query(query).map_err(Refused::Usage)?),
             (Method::Get, _) if path.starts_with("/envelope/") => self.show(&path["/envelope/".len()..]),
-            (Method::Post, "/count") => self.select(request, |_| Ok(Touched::Done)),
+            (Method::Post, "/count") => self.select(request, |id| {
+                Ok(match self.spool.entry(id)? {
+                    Some((_, is_in_flight)) if is_in_flight => Touched::InFlight,
+                    Some(_) => Touched::Done,
+                    None => Touched::Unknown,
+                })
+            }),
             (Method::Post, "/retry") => {
                 let done = self.select(request, |id| self.spool.touch(id, Change::Retried));
                 self.spool.nudge();
