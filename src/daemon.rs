@@ -121,6 +121,8 @@ pub struct Daemon {
     running: Running,
     control: Mutex<Option<Control>>,
     sources: Arc<RwLock<Arc<Sources>>>,
+    /// What was started with: what cannot change while running stays as it says.
+    started_with: Config,
     current: Mutex<Loaded>,
 }
 
@@ -182,6 +184,7 @@ impl Daemon {
                 running,
                 control: Mutex::default(),
                 sources,
+                started_with: loaded.config.clone(),
                 current: Mutex::new(loaded),
             }
         });
@@ -225,8 +228,9 @@ impl Daemon {
             log::error!("configuration not applied findings={findings:?}");
             format!("{findings}not applied; still running the configuration loaded at {since}")
         })?;
-        let diff = config::diff(&current.config, &loaded.config);
-        let text = diff_text(&diff);
+        let needs_restart = config::diff(&self.started_with, &loaded.config).needs_restart;
+        let text =
+            diff_text(&config::Diff { needs_restart, ..config::diff(&current.config, &loaded.config) });
         *self.sources.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(by_name(&loaded));
         self.intake.set_sources(by_name(&loaded));
         self.gate.set_limits(gate_limits(&loaded.config));
