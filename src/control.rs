@@ -6,9 +6,9 @@
 //! | request | answer |
 //! |---|---|
 //! | `GET /status` | a [`Snapshot`](crate::status::Snapshot) |
-//! | `GET /queue?…` | one [`Row`](view::Row) per line |
-//! | `GET /envelope/ID` | an [`EnvelopeView`](view::EnvelopeView), 404 when unknown |
-//! | `POST /count`, `/retry`, `/drop` | takes a [`Selection`](view::Selection), answers a [`Done`](view::Done) |
+//! | `GET /queue?…` | one [`Row`] per line |
+//! | `GET /envelope/ID` | an [`EnvelopeView`], 404 when unknown |
+//! | `POST /count`, `/retry`, `/drop` | takes a [`Selection`], answers a [`Done`] |
 //! | `POST /reload` | `{"text":…}`, 409 when the configuration was not applied |
 
 pub mod client;
