@@ -58,6 +58,20 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Seconds as people read them: `40s`, `6m12s`, `2h10m`, `3d 4h`.
+pub fn spell(seconds: u64) -> String {
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds}s"),
+        (0, 0, _) if minutes < 10 && !seconds.is_multiple_of(60) => format!("{minutes}m{}s", seconds % 60),
+        (0, 0, _) => format!("{minutes}m"),
+        (0, _, 0) => format!("{hours}h"),
+        (0, _, _) => format!("{hours}h{minutes}m"),
+        (_, 0, _) => format!("{days}d"),
+        _ => format!("{days}d {hours}h"),
+    }
+}
+
 /// Where a room gets its time from.
 pub trait Clock: Send + Sync {
     /// Wall time. It may jump in either direction.
@@ -140,6 +154,19 @@ impl Clock for ManualClock {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ages_read_as_people_say_them() {
+        let check = |given: u64, expect: &str| assert_eq!(spell(given), expect);
+        check(0, "0s");
+        check(40, "40s");
+        check(372, "6m12s");
+        check(660, "11m");
+        check(3600, "1h");
+        check(7800, "2h10m");
+        check(273_600, "3d 4h");
+        check(172_800, "2d");
+    }
 
     #[test]
     fn timestamps_read_as_utc() {

@@ -6,9 +6,9 @@
 //! | request | answer |
 //! |---|---|
 //! | `GET /status` | a [`Snapshot`](crate::status::Snapshot) |
-//! | `GET /queue?…` | one [`Row`](view::Row) per line |
-//! | `GET /envelope/ID` | an [`EnvelopeView`](view::EnvelopeView), 404 when unknown |
-//! | `POST /count`, `/retry`, `/drop` | takes a [`Selection`](view::Selection), answers a [`Done`](view::Done) |
+//! | `GET /queue?…` | one [`Row`] per line |
+//! | `GET /envelope/ID` | an [`EnvelopeView`], 404 when unknown |
+//! | `POST /count`, `/retry`, `/drop` | takes a [`Selection`], answers a [`Done`] |
 //! | `POST /reload` | `{"text":…}`, 409 when the configuration was not applied |
 
 pub mod client;
@@ -144,7 +144,13 @@ impl Rooms {
             (Method::Get, "/status") => self.status(),
             (Method::Get, "/queue") => self.queue(&Filter::of_query(query).map_err(Refused::Usage)?),
             (Method::Get, _) if path.starts_with("/envelope/") => self.show(&path["/envelope/".len()..]),
-            (Method::Post, "/count") => self.select(request, |_| Ok(Touched::Done)),
+            (Method::Post, "/count") => self.select(request, |id| {
+                Ok(match self.spool.entry(id)? {
+                    Some((_, is_in_flight)) if is_in_flight => Touched::InFlight,
+                    Some(_) => Touched::Done,
+                    None => Touched::Unknown,
+                })
+            }),
             (Method::Post, "/retry") => {
                 let done = self.select(request, |id| self.spool.touch(id, Change::Retried));
                 self.spool.nudge();

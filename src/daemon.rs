@@ -9,7 +9,7 @@ use crate::control::{Control, Rooms};
 use crate::dispatch::{Dispatch, Orders, Planned, Running, mapping};
 use crate::freshdesk::{ApiKey, Client, ClientConfig, ClientError};
 use crate::gate::{self, BindError, Gate, GateConfig, GateError};
-use crate::intake::Intake;
+use crate::intake::{Intake, Workers};
 use crate::source::table::{SourceTable, TicketTable};
 use crate::source::{Layer, Source, Sources};
 use crate::spool::{Change, Envelope, Limits, OpenError, Recovery, Spool, State};
@@ -17,13 +17,10 @@ use crate::status::snapshot::Daemon as Facts;
 use crate::status::{Snapshot, Tally, snapshot};
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::thread::JoinHandle;
 use std::time::Duration;
 use thiserror::Error;
-use tiny_http::Server;
 
 /// Threads that read requests from tiny_http. They never wait for the disk.
 const INTAKE_WORKERS: usize = 4;
@@ -31,8 +28,6 @@ const INTAKE_WORKERS: usize = 4;
 const LATE_COMMIT: Duration = Duration::from_secs(5);
 /// Bodies of all requests together that are being received.
 const BODY_BUDGET_BYTES_MIN: u64 = 32 << 20;
-/// A Unix socket's path has room for 108 bytes, one of them zero.
-const SOCKET_PATH_MAX: usize = 107;
 
 /// A loaded configuration with its compiled sources.
 pub type Loaded = config::Loaded<Arc<Source>>;
@@ -122,13 +117,13 @@ pub struct Daemon {
     rooms: Arc<Rooms>,
     intake: Arc<Intake>,
     gate: Gate,
-    server: Arc<Server>,
-    workers: Mutex<Vec<JoinHandle<()>>>,
+    workers: Workers,
     running: Running,
     control: Mutex<Option<Control>>,
     sources: Arc<RwLock<Arc<Sources>>>,
+    /// What was started with: what cannot change while running stays as it says.
+    started_with: Config,
     current: Mutex<Loaded>,
-    private: PathBuf,
 }
 
 impl Daemon {
@@ -155,12 +150,10 @@ impl Daemon {
         let dispatch = Arc::new(Dispatch::new(spool.clone(), clock.clone(), orders, Box::new(delivered)));
         let compiled = sources_of(&sources).as_ref().clone();
         let intake = Arc::new(Intake::new(spool.clone(), clock.clone(), tally.clone(), compiled));
-        let server = Arc::new(private_server(&places.private)?);
-        let workers = intake.run(&server, INTAKE_WORKERS, broken)?;
-        let upstream = places.private.join(GATE_SOCKET);
+        let workers = intake.run(&places.private, INTAKE_WORKERS, broken)?;
         let gate = Gate::start(GateConfig {
             listeners,
-            upstream,
+            upstream: workers.socket().to_path_buf(),
             limits: gate_limits(config),
             trusted_proxies: config.server.trusted_proxies.clone(),
         })?;
@@ -187,13 +180,12 @@ impl Daemon {
                 rooms: Arc::new(rooms),
                 intake,
                 gate,
-                server,
-                workers: Mutex::new(workers),
+                workers,
                 running,
                 control: Mutex::default(),
                 sources,
+                started_with: loaded.config.clone(),
                 current: Mutex::new(loaded),
-                private: places.private.clone(),
             }
         });
         daemon.release_configured();
@@ -236,8 +228,9 @@ impl Daemon {
             log::error!("configuration not applied findings={findings:?}");
             format!("{findings}not applied; still running the configuration loaded at {since}")
         })?;
-        let diff = config::diff(&current.config, &loaded.config);
-        let text = diff_text(&diff);
+        let needs_restart = config::diff(&self.started_with, &loaded.config).needs_restart;
+        let text =
+            diff_text(&config::Diff { needs_restart, ..config::diff(&current.config, &loaded.config) });
         *self.sources.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(by_name(&loaded));
         self.intake.set_sources(by_name(&loaded));
         self.gate.set_limits(gate_limits(&loaded.config));
@@ -309,40 +302,10 @@ impl Daemon {
             );
         }
         *self.control.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        let workers = std::mem::take(&mut *self.workers.lock().unwrap_or_else(PoisonError::into_inner));
-        for _ in &workers {
-            self.server.unblock();
-        }
-        for worker in workers {
-            // A worker that panicked has said so.
-            let _ = worker.join();
-        }
+        self.workers.stop();
         self.rooms.tally.store();
-        let _ = std::fs::remove_file(self.private.join(GATE_SOCKET));
-        let _ = std::fs::remove_dir(&self.private);
         ended
     }
-}
-
-const GATE_SOCKET: &str = "gate.sock";
-
-/// tiny_http on a socket that only we can reach.
-fn private_server(directory: &Path) -> io::Result<Server> {
-    let path = directory.join(GATE_SOCKET);
-    if path.as_os_str().len() > SOCKET_PATH_MAX {
-        let text = format!("{} is too long for a socket (at most {SOCKET_PATH_MAX} bytes)", path.display());
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
-    }
-    match std::fs::DirBuilder::new().mode(0o700).create(directory) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
-    }
-    std::fs::set_permissions(directory, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
-    match std::fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    Server::http_unix(&path).map_err(io::Error::other)
 }
 
 fn sources_of(sources: &RwLock<Arc<Sources>>) -> Arc<Sources> {

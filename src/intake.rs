@@ -14,8 +14,10 @@ use crate::source::{EventDraft, RequestContext, Source, Sources, Verdict};
 use crate::spool::{Envelope, PutError, Receipt, Spool, hash_of};
 use crate::status::{Count, Tally};
 use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tiny_http::{Header, Method, Request, Response, Server};
@@ -25,6 +27,11 @@ const RETRY_AFTER_FULL: &str = "60";
 const RETRY_AFTER_STOPPING: &str = "10";
 /// How long a body that could not be understood is recognised when it is sent again.
 const UNREADABLE_WINDOW: Duration = Duration::from_secs(600);
+
+/// The socket between gate and tiny_http, in a directory that only we can enter.
+const GATE_SOCKET: &str = "gate.sock";
+/// A Unix socket's path has room for 108 bytes, one of them zero.
+const SOCKET_PATH_MAX: usize = 107;
 
 /// What the intake workers share.
 pub struct Intake {
@@ -85,21 +92,24 @@ impl Intake {
         *self.sources.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(sources);
     }
 
-    /// Starts the workers. When tiny_http's `recv` fails, `broken` is called: the process must end, since
-    /// tiny_http never accepts again.
+    /// Starts tiny_http on a socket in `private`, a directory that is made with mode 0700, and the workers.
+    /// When tiny_http's `recv` fails, `broken` is called: the process must end, since tiny_http never accepts
+    /// again.
     pub fn run(
         self: &Arc<Self>,
-        server: &Arc<Server>,
+        private: &Path,
         workers: usize,
         broken: fn(&io::Error),
-    ) -> io::Result<Vec<JoinHandle<()>>> {
-        (1..=workers)
-            .map(|number| {
-                let (intake, server) = (self.clone(), server.clone());
-                let thread = std::thread::Builder::new().name(format!("intake-{number}"));
-                thread.spawn(move || intake.work(&server, broken))
-            })
-            .collect()
+    ) -> io::Result<Workers> {
+        let socket = private.join(GATE_SOCKET);
+        let server = Arc::new(private_server(private, &socket)?);
+        let threads = (1..=workers).map(|number| {
+            let (intake, server) = (self.clone(), server.clone());
+            let thread = std::thread::Builder::new().name(format!("intake-{number}"));
+            thread.spawn(move || intake.work(&server, broken))
+        });
+        let threads = Mutex::new(threads.collect::<io::Result<_>>()?);
+        Ok(Workers { server, socket, threads })
     }
 
     fn work(&self, server: &Server, broken: fn(&io::Error)) {
@@ -205,6 +215,49 @@ impl Intake {
             log_put(&source, &event, (bytes, took), &result);
         });
     }
+}
+
+/// The running workers, and the tiny_http they read from.
+pub struct Workers {
+    server: Arc<Server>,
+    socket: PathBuf,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Workers {
+    /// Where the gate passes requests on to.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Ends the workers and removes the socket with its directory. To be called when the gate is drained.
+    pub fn stop(&self) {
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        threads.iter().for_each(|_| self.server.unblock());
+        for thread in threads {
+            // A worker that panicked has said so.
+            let _ = thread.join();
+        }
+        let _ = std::fs::remove_file(&self.socket);
+        let _ = self.socket.parent().map(std::fs::remove_dir);
+    }
+}
+
+fn private_server(directory: &Path, socket: &Path) -> io::Result<Server> {
+    if socket.as_os_str().len() > SOCKET_PATH_MAX {
+        let text = format!("{} is too long for a socket (at most {SOCKET_PATH_MAX} bytes)", socket.display());
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    }
+    match std::fs::DirBuilder::new().mode(0o700).create(directory) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o700))?;
+    match std::fs::remove_file(socket) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    Server::http_unix(socket).map_err(io::Error::other)
 }
 
 fn account(tally: &Tally, source: &str, result: Result<&Receipt, &PutError>) -> &'static Reply {

@@ -1,4 +1,139 @@
-//! deskspool.
+//! deskspool receives webhooks from chat and call platforms, stores each event on its own disk, and turns it into
+//! Freshdesk tickets and notes, however long Freshdesk or the line is down. This page is the map of the inside;
+//! `README.md` is for those who run it.
+//!
+//! **The promise: when a platform has our 200, the event is on disk, synced, and will become its Freshdesk write
+//! exactly once, or a visible dead letter.** Every rule below serves it.
+//!
+//! # The road of an event
+//!
+//! ```text
+//!  platform ──▶ gate ──▶ intake ──▶ spool ──▶ dispatch ──▶ freshdesk ──▶ Freshdesk
+//!               │        │          │         │            │
+//!    complete,  │  verify, decode,  │   due head of its     └ one call, at most one request;
+//!    bounded,   │  source.events()  │   conversation,         bytes that left are counted
+//!    unambiguous│  (split, filter,  │   source.plan(),
+//!    requests   │   ids)            │   look if in doubt,
+//!    only       │                   │   write, settle
+//!               └▶ tiny_http        └ append to the journal, one fdatasync for all
+//!                  on a private       who wait, then the 200; the queue (sled) says
+//!                  Unix socket        what is due and can be rebuilt from the journal
+//! ```
+//!
+//! Events are stored raw and mapped when they are delivered. So a wrong template costs a dead letter and
+//! `deskspool retry`, never a customer's message.
+//!
+//! # The rooms
+//!
+//! | room | owns | never does |
+//! |---|---|---|
+//! | [`gate`] | the public listener: an accept loop that never ends by itself, caps, absolute deadlines, strict framing, the relay to tiny_http | know sources, touch the spool |
+//! | [`intake`] | tiny_http and its handlers: route, verify, decode, split, filter, put, answer after the sync | Freshdesk, ticket templates, wait for the disk |
+//! | [`verify`] | who may post: header, bearer, basic, query token, HMAC; constant time | know platform names |
+//! | [`decode`] | bytes to JSON, whatever the header claims: JSON, forms, JSON inside a form, charsets, gzip with a limit | decide what an event means, quote a body |
+//! | [`source`] | a compiled source, the preset with the admin's overlay: [`events`](source::Source::events) and [`plan`](source::Source::plan), both pure; `source/presets/*.toml` is what is known of platforms | I/O, the clock, chance |
+//! | [`spool`] | durable envelopes: journal (the truth) and queue (sled), group commit, duplicates, conversation → ticket, recovery, limits | HTTP, configuration, templates |
+//! | [`dispatch`] | the delivery loop: lease, plan, look, write, settle; budget, pauses and probe of the account | open sockets itself |
+//! | [`backoff`] | how long to wait before the next attempt | sleep |
+//! | [`freshdesk`] | the API client: requests, what an answer means, looking for what may have been written | retry |
+//! | [`config`] | `deskspool.toml` and `conf.d`: typed tables, secrets, every message about them, what a reload changes | side effects beyond reading |
+//! | [`control`] | the Unix control socket: the one implementation of the admin's verbs, and its client | render for people |
+//! | [`status`] | counters, and the one snapshot that the command line and the status line show | change another room |
+//! | [`cli`] | a file per verb; tables, ages, colour; the demo | touch the spool: it asks the daemon |
+//! | [`daemon`] | the wiring: from a configuration to running rooms, reload, and back down in order | any room's work |
+//! | [`sandbox`] | the local stand-in for Freshdesk: demo, dry runs, tests | live in the delivery path |
+//! | [`clock`] | time behind a trait, and how ages are spelled | |
+//! | [`systemd`] | readiness, status line, watchdog, log lines with priorities | anything when systemd did not start us |
+//!
+//! Names point one way, from the bottom of this list of layers to its top, and `tests/architecture.rs` holds the
+//! exact table: `clock backoff verify decode gate` · `freshdesk spool` · `source` · `config dispatch` · `status` ·
+//! `intake control` · `daemon` · `cli`. Only `spool/queue.rs` names sled, only [`freshdesk`] and the control
+//! socket's client name ureq, only [`intake`] and [`control`] name tiny_http, and only [`clock`] asks for the time
+//! (deadlines of the gate's sockets excepted).
+//!
+//! # The states of an envelope
+//!
+//! ```text
+//!                         ┌───────────────────── retry ◀───────────────────────┐
+//!                         ▼                                                    │
+//!  put, synced ───────▶ queued ──▶ in flight ──┬─ all is written ──▶ delivered │
+//!                         ▲          ▲         ├─ never will be ───▶ dead ─────┤
+//!                         │          └── due ◀─┼─ not now ─────────▶ deferred ─┤
+//!                         └── source is back ◀─┴─ no such source ──▶ held ─────┘
+//! ```
+//!
+//! One envelope of a conversation is in flight, and it is the conversation's head: the oldest that is not settled
+//! (dead ones are passed over unless `delivery.after_dead = "wait"`). A plan may be several writes; what is done is
+//! recorded after each, and a retry goes on behind it. What intake cannot understand is put as dead. A crash leaves
+//! what was in flight where it was before, in doubt if its attempt had begun. `drop` takes what is not in flight to
+//! where the delivered ones are: history, for `spool.keep_delivered`.
+//!
+//! # What can fail, and what becomes of the event
+//!
+//! | where | what | the event |
+//! |---|---|---|
+//! | gate | no descriptor, no thread, table full | waits in the kernel's backlog, or pushes out the connection that has been unfinished longest, or 503: the platform sends it again |
+//! | gate | too slow, too large, framing with two readings | 408, 413, 400 …; nothing of it goes further |
+//! | gate → tiny_http | no answer in time, broken off | 503. It may be stored: what the platform sends again is recognised as a duplicate. When tiny_http accepts no more, the process ends and is started again |
+//! | verify | wrong or no secret | 401, counted, nothing kept |
+//! | decode | not JSON, no form, bad gzip | 200 and a dead letter: sending it again would not mend it, an admin may |
+//! | filter | not wanted | 200, counted, not stored |
+//! | put | spool full, disk low, stopping | 503 with `Retry-After`, before anything breaks |
+//! | put | write or sync fails | 503 for the whole group. The segment is abandoned and never synced again; its puts are voided in the next one |
+//! | put | crash before the sync | no 200 was sent: the platform sends it again |
+//! | put | crash between sync and 200 | is in the spool; the platform's second one is a duplicate |
+//! | queue | write fails after the sync | stays in the journal; the next start brings it into the queue |
+//! | open | the queue is missing, unreadable, behind | rebuilt or mended from the journal; an unreadable one is kept as `queue.damaged.N` |
+//! | open | the journal is damaged | the records in the damaged bytes are lost, and told by segment and position |
+//! | plan | template fails or renders nothing, no requester | dead with the reason; `retry` after the template was mended |
+//! | plan | the source is not configured any more | held; goes on when it is back |
+//! | plan, send | panic | deferred; dead at the third |
+//! | begin | the attempt cannot be made durable | deferred, nothing was sent |
+//! | send | refused, no route, no TLS: nothing left | deferred; one probe waits for all, with growing gaps |
+//! | send | 429 | deferred, not an attempt; the whole account waits as told |
+//! | send | 401, 403 | deferred, not an attempt; delivery waits for a probe, intake goes on |
+//! | send | 400, 404, 405 … | dead with Freshdesk's field and code |
+//! | send | 5xx, cut off, silence, after bytes left | *unknown*: looked for in Freshdesk, twice, before it is sent again; what cannot be decided is dead |
+//! | send | crash | *unknown*, as its beginning is in the journal |
+//! | settle | the journal cannot be written | tried again with the next segment; a crash until then makes it *unknown* |
+//! | always | older than `give_up_after`, five attempts at least | dead, never deleted |
+//!
+//! # Threads
+//!
+//! Few, named, none sleeps: each waits on a socket, a condition or a channel, with a deadline.
+//!
+//! | name | how many | started in | does | waits for |
+//! |---|---|---|---|---|
+//! | main | 1 | `cli/serve.rs` | starts and stops the rooms, SIGHUP | signals |
+//! | `gate-accept` | 1 | `gate/mod.rs` | accepts on all listeners | `poll` |
+//! | `gate-conn` | one per client, `server.connections_max` | `gate/accept.rs` | reads a request, relays it, copies the answer | its two sockets |
+//! | tiny_http's, unnamed | an acceptor and four or more readers for each of its two sockets | `intake.rs`, `control.rs` | parse what the gate and the verbs send | sockets |
+//! | `intake-N` | 4 | `intake.rs` | verify, decode, append; never the sync | tiny_http's queue |
+//! | `spool-commit` | 1 | `spool/mod.rs` | writes and syncs groups | an appended record |
+//! | `spool-answer` | 1 | `spool/mod.rs` | answers those whose group is synced | a synced group |
+//! | `spool-upkeep` | 1 | `spool/mod.rs` | removes settled segments, copies stragglers, trims history | a change |
+//! | `sled-io-N` | sled's own | | idle: the queue is flushed when a segment goes | |
+//! | `dispatch-N` | `delivery.workers`, 4 | `dispatch/mod.rs` | one attempt at a time, or the probe | work, or the moment something is due |
+//! | `control` | 1 | `control.rs` | carries out the admin's verbs | tiny_http's queue |
+//! | `systemd` | 1, under systemd | `cli/serve.rs` | watchdog and status line, while a request would be answered | 5 s |
+//!
+//! # Where this is tested
+//!
+//! | what | where |
+//! |---|---|
+//! | rooms, crates, time, threads, sizes | `tests/architecture.rs` |
+//! | framing, deadlines, shares, eviction, a stop in the middle | `src/gate/tests/` |
+//! | bodies and secrets as platforms send them | `src/decode/tests.rs`, `src/verify.rs` |
+//! | presets: a request in, Freshdesk's writes out | `tests/presets/<platform>/<case>/` |
+//! | a broken configuration and the exact words it gets | `tests/bad-config/<case>/` |
+//! | spool: reopened, torn, damaged, full; order and heads | `src/spool/tests.rs` |
+//! | order, pace, doubt and give-up with a manual clock | `src/dispatch/tests.rs` |
+//! | what left the house; what answers mean; looking | `src/freshdesk/*_tests.rs` |
+//! | the stand-in is as strict as the documentation | `src/sandbox/tests/` |
+//! | the real binary over real HTTP: kills, outages, resets after the commit, rude clients | `tests/it/` |
+//! | what admins type | `tests/by_hand.rs`, `tests/it/` |
+//! | the unit, the sync before the answer | `tests/run`, `tests/system/` |
+
 pub mod backoff;
 pub mod cli;
 pub mod clock;

@@ -66,17 +66,17 @@ pub fn status_line(snapshot: &Snapshot) -> String {
         return format!("{reason}, platforms get 503 and keep their events; {waiting} waiting");
     }
     if let (Some(reason), Some(since)) = (&snapshot.freshdesk.reason, snapshot.freshdesk.trouble_seconds) {
-        let next = crate::cli::render::seconds(snapshot.freshdesk.next_probe_seconds.unwrap_or_default());
-        let since = crate::cli::render::seconds(since);
+        let next = crate::clock::spell(snapshot.freshdesk.next_probe_seconds.unwrap_or_default());
+        let since = crate::clock::spell(since);
         return format!(
             "Freshdesk {} for {since} ({reason}); receiving normally, {waiting} waiting, next try in {next}",
             snapshot.freshdesk.state
         );
     }
-    let oldest = spool.oldest_waiting_seconds.map(crate::cli::render::seconds);
+    let oldest = spool.oldest_waiting_seconds.map(crate::clock::spell);
     let oldest = oldest.map(|oldest| format!(" (oldest {oldest})")).unwrap_or_default();
     let success = match snapshot.freshdesk.last_success_seconds {
-        Some(seconds) => format!("freshdesk ok {} ago", crate::cli::render::seconds(seconds)),
+        Some(seconds) => format!("freshdesk ok {} ago", crate::clock::spell(seconds)),
         None => "freshdesk not asked yet".to_owned(),
     };
     format!(

@@ -67,10 +67,15 @@ pub fn drop_envelopes(global: &Global, args: &DropArgs, screen: &mut Screen) -> 
     report(global, &done, &format!("{} dropped: {}", done.touched, by_source(&done)), screen)
 }
 
-/// Asks on a terminal; refuses in a script.
+/// Asks on a terminal; refuses in a script. Nothing is asked about nothing.
 fn may_drop(daemon: &Daemon, selection: &Selection) -> Result<bool, Failure> {
     let count = apply(daemon, "/count", selection)?;
-    let question = format!("drop {} envelopes ({})? They stay in history.", count.touched, by_source(&count));
+    let (what, stay) = match count.touched {
+        0 => return Ok(true),
+        1 => ("1 envelope".to_owned(), "It stays"),
+        many => (format!("{many} envelopes"), "They stay"),
+    };
+    let question = format!("drop {what} ({})? {stay} in history.", by_source(&count));
     if !io::stdin().is_terminal() {
         return Err(Failure::Usage(format!("{question} Add --yes to do it without being asked")));
     }
@@ -101,7 +106,9 @@ fn report(global: &Global, done: &Done, sentence: &str, screen: &mut Screen) -> 
         eprintln!("error: {id} is being sent right now");
     }
     for id in &done.unknown {
-        eprintln!("error: there is no envelope {id} (deskspool queue)");
+        eprintln!(
+            "error: {id} waits for nothing: it is settled, or there never was one (deskspool show {id})"
+        );
     }
     Ok(if done.in_flight.is_empty() && done.unknown.is_empty() { FINE } else { NOT_FINE })
 }

@@ -74,9 +74,7 @@ fn ask_freshdesk(config: &Config, answer: &mut Check) {
             answer.good(format!("freshdesk: {host} answers, key belongs to {agent:?}{left}"));
         }
         Err(Answer::Deferred { cause: Cause::Denied, reason, .. }) => {
-            let what =
-                format!("{host} says {reason}, the API key is wrong or belongs to a deactivated agent");
-            let finding = Finding::error("freshdesk.api_key", what);
+            let finding = Finding::error("freshdesk.api_key", format!("{host} says {reason}"));
             answer
                 .found(finding.help("key: Profile settings > View API key. Envelopes wait, nothing is lost"));
         }

@@ -1,5 +1,6 @@
 //! Tables, ages and colour.
 
+pub use crate::clock::spell as seconds;
 use std::io::{self, IsTerminal, Write};
 
 /// Standard output, with or without colour.
@@ -113,20 +114,6 @@ pub fn one_line(text: &str, chars_max: usize) -> String {
     clean.chars().take(chars_max - 1).chain(['…']).collect()
 }
 
-/// `40s`, `6m12s`, `2h10m`, `3d 4h`.
-pub fn seconds(seconds: u64) -> String {
-    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
-    match (days, hours, minutes) {
-        (0, 0, 0) => format!("{seconds}s"),
-        (0, 0, _) if minutes < 10 && !seconds.is_multiple_of(60) => format!("{minutes}m{}s", seconds % 60),
-        (0, 0, _) => format!("{minutes}m"),
-        (0, _, 0) => format!("{hours}h"),
-        (0, _, _) => format!("{hours}h{minutes}m"),
-        (_, 0, _) => format!("{days}d"),
-        _ => format!("{days}d {hours}h"),
-    }
-}
-
 /// `812 B`, `4.1 kB`, `2.5 MB`.
 pub fn bytes(bytes: u64) -> String {
     match bytes {
@@ -139,19 +126,6 @@ pub fn bytes(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ages_read_as_people_say_them() {
-        let check = |given: u64, expect: &str| assert_eq!(seconds(given), expect);
-        check(0, "0s");
-        check(40, "40s");
-        check(372, "6m12s");
-        check(660, "11m");
-        check(3600, "1h");
-        check(7800, "2h10m");
-        check(273_600, "3d 4h");
-        check(172_800, "2d");
-    }
 
     #[test]
     fn columns_line_up_and_no_line_ends_in_blanks() {

@@ -1,7 +1,7 @@
 //! `deskspool serve`: the daemon in the foreground, until SIGTERM or SIGINT. SIGHUP reads the
 //! configuration again.
 
-use super::{FINE, Failure, Global, NOT_FINE, Outcome};
+use super::{FINE, Global, NOT_FINE, Outcome};
 use crate::config::Surroundings;
 use crate::daemon::{self, Daemon, Places};
 use crate::spool::Recovery;
@@ -33,7 +33,7 @@ pub fn run(global: &Global) -> Outcome {
     for warning in &loaded.warnings {
         log::warn!("{}: {}", warning.key, warning.what);
     }
-    let places = places(global, &loaded.config.spool.dir)?;
+    let places = places(global, &loaded.config.spool.dir);
     // Before any thread is started, so that none of them gets a signal that was meant for us.
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).context("signals cannot be received")?;
     let (daemon, recovery) = Daemon::start(loaded, &places, tiny_http_failed).map_err(anyhow::Error::from)?;
@@ -79,12 +79,12 @@ fn tiny_http_failed(error: &std::io::Error) {
 }
 
 /// Under systemd the sockets are in the runtime directory, else in the spool.
-fn places(global: &Global, spool: &Path) -> Result<Places, Failure> {
+fn places(global: &Global, spool: &Path) -> Places {
     let runtime = std::env::var_os("RUNTIME_DIRECTORY").map(PathBuf::from);
+    // The spool makes its own directory, for nobody else to read; systemd made the other.
     let base = runtime.unwrap_or_else(|| spool.to_path_buf());
-    std::fs::create_dir_all(&base).with_context(|| format!("{} cannot be created", base.display()))?;
     let control = global.socket.clone().unwrap_or_else(|| base.join("control.sock"));
-    Ok(Places { control, private: base.join("gate") })
+    Places { control, private: base.join("gate") }
 }
 
 fn log_recovery(recovery: &Recovery) {

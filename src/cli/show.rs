@@ -39,6 +39,8 @@ pub fn run(global: &Global, args: &ShowArgs, screen: &mut Screen) -> Outcome {
             Some(body) => screen.line(body)?,
             None => return no_longer_here(args.id),
         }
+    } else if args.ticket && view.body.is_none() {
+        return no_longer_here(args.id);
     } else if args.ticket {
         for write in &view.writes {
             screen.line(&serde_json::to_string_pretty(write)?)?;

@@ -125,7 +125,8 @@ impl Check {
     fn describe<S>(&mut self, reading: &Reading<S>) {
         let config = &reading.config;
         let errors = |finding: &&Finding| finding.severity == Severity::Error;
-        if !reading.findings.iter().filter(errors).any(|finding| finding.place.is_some()) {
+        let is_readable = !reading.findings.iter().filter(errors).any(|finding| finding.place.is_some());
+        if is_readable && !config.files.is_empty() {
             self.good(file_names(config));
         }
         if !reading.findings.iter().any(|finding| errors(&finding)) {

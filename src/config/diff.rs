@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 
 /// What a running daemon cannot take over.
-const FIXED: [&str; 3] = ["server.listen", "spool.dir", "delivery.workers"];
+const FIXED: [&str; 4] = ["server.listen", "server.trusted_proxies", "spool.dir", "delivery.workers"];
 
 /// The difference between two configurations.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -98,7 +98,7 @@ fn same(before: &[Secret], now: &[Secret]) -> bool {
 }
 
 fn shown(facts: &BTreeMap<String, String>, key: &str) -> String {
-    facts.get(key).cloned().unwrap_or_default()
+    facts.get(key).filter(|fact| !fact.is_empty()).cloned().unwrap_or_else(|| "none".to_owned())
 }
 
 /// The effective value of each key that has a default, so that writing a default down is no change.
@@ -219,7 +219,8 @@ mod tests {
 
     #[test]
     fn some_changes_need_a_restart() {
-        let text = "rate_per_minute = 60\n[server]\nlisten = \"127.0.0.1:9085\"\n[spool]\ndir = \"/srv/spool\"\n\
+        let text = "rate_per_minute = 60\n[server]\nlisten = \"127.0.0.1:9085\"\n\
+            trusted_proxies = [\"127.0.0.1\"]\n[spool]\ndir = \"/srv/spool\"\n\
             [delivery]\nworkers = 8\ngive_up_after = \"1d\"\n";
         check(
             SENDPULSE,
@@ -228,6 +229,7 @@ mod tests {
             &[
                 "delivery.workers (4 → 8)",
                 "server.listen (127.0.0.1:8085 → 127.0.0.1:9085)",
+                "server.trusted_proxies (none → 127.0.0.1)",
                 "spool.dir (/var/lib/deskspool → /srv/spool)",
             ],
         );

@@ -1,3 +1,5 @@
+//! Bodies as platforms really send them, and what is read from them.
+
 use super::*;
 use serde_json::json;
 

@@ -1,3 +1,5 @@
+//! Answers as Freshdesk, its balancers and strangers give them, and what each means.
+
 use super::*;
 
 /// An answer made by hand: status, headers as lines, body.

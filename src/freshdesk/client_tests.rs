@@ -1,3 +1,5 @@
+//! The client against a server that plays a script.
+
 use super::super::test_server::{Act, Server, config, http, json};
 use super::*;
 use std::net::TcpListener;

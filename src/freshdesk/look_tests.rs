@@ -1,3 +1,5 @@
+//! Looking before resending, against a server that plays a script.
+
 use super::super::Desk;
 use super::super::client::ClientConfig;
 use super::super::test_server::{Act, Server, config, http, json};

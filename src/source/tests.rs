@@ -1,3 +1,5 @@
+//! Sources as admins write them: layers, rules, events, plans.
+
 use super::*;
 use crate::clock::Timestamp;
 use crate::freshdesk::write::{TicketFields, Write};

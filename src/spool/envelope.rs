@@ -344,7 +344,7 @@ pub struct Entry {
     pub doubt: Option<Doubt>,
     /// The last error, or why it is dead or held.
     pub reason: String,
-    /// The last attempts, oldest first, at most [`TRIES_KEPT`].
+    /// The last attempts, oldest first, at most a dozen.
     pub tries: Vec<Try>,
 }
 

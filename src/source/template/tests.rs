@@ -1,3 +1,5 @@
+//! Templates: what they render, and what they may not do.
+
 use super::*;
 use crate::source::value::to_template;
 use serde_json::json;
