@@ -106,6 +106,17 @@ impl Account {
         Permit::Go
     }
 
+    /// The calls handed out at `asked` are over. Freshdesk counted them at some moment until `now`, so it is from
+    /// now that the window is counted for them: a slow call must not let the next minute begin early.
+    pub fn ended(&mut self, calls: usize, asked: Duration, now: Duration) {
+        for _ in 0..calls {
+            if let Some(at) = self.calls.iter().rposition(|call| *call == asked) {
+                self.calls.remove(at);
+                self.calls.push_back(now);
+            }
+        }
+    }
+
     /// Freshdesk did what was asked.
     pub fn succeeded(&mut self, rate: Rate, now: Duration) {
         self.failures = 0;
@@ -194,6 +205,18 @@ mod tests {
         for window in made.windows(4) {
             assert!(window[3] - window[0] >= WINDOW, "{window:?}");
         }
+    }
+
+    #[test]
+    fn a_slow_call_is_in_the_window_until_a_minute_after_its_end() {
+        let mut account = account(2);
+        assert_eq!(account.ask(1, seconds(0)), Permit::Go);
+        assert_eq!(account.ask(1, seconds(1)), Permit::Go);
+        account.ended(1, seconds(1), seconds(2));
+        account.ended(1, seconds(0), seconds(20));
+        assert_eq!(account.ask(1, seconds(61)), Permit::NotBefore(seconds(62)));
+        assert_eq!(account.ask(1, seconds(62)), Permit::Go);
+        assert_eq!(account.ask(1, seconds(63)), Permit::NotBefore(seconds(80)));
     }
 
     #[test]

@@ -224,12 +224,18 @@ impl Dispatch {
         let orders = self.orders();
         let Some(writes) = self.plan_safely(&orders, &lease)? else { return Ok(Step::Again) };
         let looking = if lease.doubt.is_some() { CALLS_PER_LOOK } else { 0 };
-        let permit = self.account().ask(writes.len() + looking, now);
+        let calls = writes.len() + looking;
+        let permit = self.account().ask(calls, now);
         match permit {
-            Permit::Go => self.attempt_safely(&orders, &lease, &writes).map(|()| Step::Again),
+            Permit::Go => {
+                let attempted = self.attempt_safely(&orders, &lease, &writes);
+                self.account().ended(calls, now, self.clock.monotonic());
+                attempted.map(|()| Step::Again)
+            }
             Permit::Probe => {
                 self.spool.give_back(lease.envelope.id);
                 self.probe(&orders);
+                self.account().ended(calls, now, self.clock.monotonic());
                 Ok(Step::Again)
             }
             Permit::NotBefore(later) => {

@@ -2,7 +2,7 @@
 
 use super::group::{CommitFailed, Group, Waiter};
 use super::journal::Written;
-use super::queue::{QueueError, Settled};
+use super::queue::{PAGE, QueueError, Settled};
 use super::record::Record;
 use super::{Change, Core, Doubt, Entry, Envelope, Flight, Hash, Id, Share, Shared, Spool, State};
 use crate::clock::Timestamp;
@@ -375,8 +375,11 @@ impl Shared {
     pub(super) fn head(&self, conversation: Hash) -> Answer<Option<(Id, Entry)>> {
         let pass_dead = self.limits().pass_dead;
         let mut after = None;
+        // Nearly always the first row is the head, and a long conversation is not read for it.
+        let mut most = 1;
         loop {
-            let ids = self.queue.conversation_ids(conversation, after)?;
+            let ids = self.queue.conversation_ids(conversation, after, most)?;
+            most = PAGE;
             for id in &ids {
                 match self.queue.entry(*id)? {
                     None => self.queue.remove_order(conversation, *id)?,

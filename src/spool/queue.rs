@@ -217,11 +217,11 @@ impl Queue {
         Ok(self.order.contains_key(order_key(conversation, id))?)
     }
 
-    /// Up to [`PAGE`] ids of the conversation after `after`, in order of arrival.
-    pub fn conversation_ids(&self, conversation: Hash, after: Option<Id>) -> Answer<Vec<Id>> {
+    /// Up to `most` (at most [`PAGE`]) ids of the conversation after `after`, in order of arrival.
+    pub fn conversation_ids(&self, conversation: Hash, after: Option<Id>, most: usize) -> Answer<Vec<Id>> {
         let start = order_key(conversation, after.map_or(0, |id| id + 1));
         let end = order_key(conversation, Id::MAX);
-        self.order.range(start..=end).take(PAGE).map(|row| Ok(number(&row?.0[16..])?)).collect()
+        self.order.range(start..=end).take(most.min(PAGE)).map(|row| Ok(number(&row?.0[16..])?)).collect()
     }
 
     pub fn insert_due(&self, due: Timestamp, id: Id) -> Answer<()> {
