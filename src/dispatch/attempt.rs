@@ -13,7 +13,7 @@ const ATTEMPTS_MIN: u32 = 5;
 /// Looks in vain before a write is repeated.
 const LOOKS_MIN: u32 = 2;
 /// Panics of the same envelope before it is buried.
-const PANICS_MAX: u32 = 3;
+const PANICS_MAX: usize = 3;
 const PANICKED: &str = "bug: panicked";
 /// How long an envelope waits when its own source's Freshdesk trouble is the account's: the account's
 /// pause or probe decides, not this.
@@ -48,13 +48,11 @@ impl Dispatch {
     ) -> Result<Option<Vec<Write>>, QueueError> {
         let at = self.clock.now();
         let ran = Ran { at, took: Duration::ZERO };
-        // The same plan as the first time, or its steps would not be the ones that are done.
-        let ticket = lease.ticket.filter(|_| !lease.opened);
-        let planned = catch_unwind(AssertUnwindSafe(|| (orders.plan)(&lease.envelope, ticket)));
+        let planned = catch_unwind(AssertUnwindSafe(|| (orders.plan)(&lease.envelope, planned_with(lease))));
         let change = match planned {
             Ok(Planned::Writes(writes)) if writes.len() > lease.step as usize => return Ok(Some(writes)),
             Ok(Planned::Writes(_)) => self.delivered_change(lease, lease.ticket, ran),
-            Ok(Planned::Unmappable(reason)) => Change::Buried { ran: None, reason },
+            Ok(Planned::Unmappable(reason)) => Change::Buried { doubt: lease.doubt, ran: None, reason },
             Ok(Planned::NoSource) => {
                 let reason = format!("source.{} is not configured", lease.envelope.source);
                 Change::Held { reason }
@@ -78,7 +76,7 @@ impl Dispatch {
             lease,
             at,
             started,
-            ticket: lease.ticket,
+            ticket: target(lease),
             opened: lease.opened,
             begun: false,
         };
@@ -95,12 +93,13 @@ impl Dispatch {
 
     fn panicked(&self, orders: &Orders, lease: &Lease, ran: Ran) -> Change {
         let attempts = lease.attempts + 1;
-        if attempts >= PANICS_MAX && lease.reason == PANICKED {
-            let reason = format!("{PANICKED} {attempts} times (see journal, id {})", lease.envelope.id);
-            return Change::Buried { ran: Some(ran), reason };
+        let panics = lease.tries.iter().filter(|one| one.reason == PANICKED).count() + 1;
+        if panics >= PANICS_MAX {
+            let reason = format!("{PANICKED} {panics} times (see journal, id {})", lease.envelope.id);
+            return Change::Buried { doubt: Some(in_doubt(lease, ran.at)), ran: Some(ran), reason };
         }
         let due = self.clock.now().plus(orders.backoff.delay(attempts, self.throw()).max(orders.guard));
-        let doubt = lease.doubt.or(Some(Doubt { since: ran.at, looks: 0 }));
+        let doubt = Some(in_doubt(lease, ran.at));
         Change::Deferred { attempts, due, doubt, ran, reason: PANICKED.to_owned() }
     }
 
@@ -145,6 +144,7 @@ impl Attempt<'_> {
 
     /// One write, looked for first when it may have been done before.
     fn write(&mut self, write: &Write, step: u32, doubt: Option<Doubt>) -> Go<()> {
+        self.pause_if_told(doubt)?;
         let marker = marker(&self.dispatch.spool.identity(), self.lease.envelope.id, step);
         if let Some(doubt) = doubt
             && let Some(ticket) = self.look(write, &marker, doubt)?
@@ -158,6 +158,17 @@ impl Attempt<'_> {
         self.judge(outcome)?;
         self.opened |= matches!(write, Write::CreateTicket(_));
         Ok(())
+    }
+
+    /// Another worker may have been told to wait since this attempt got its permit.
+    fn pause_if_told(&self, doubt: Option<Doubt>) -> Go<()> {
+        let now = self.dispatch.clock.monotonic();
+        let left = self.dispatch.account().paused_until().saturating_sub(now);
+        if left.is_zero() {
+            return Ok(());
+        }
+        let reason = "freshdesk asked everybody to wait".to_owned();
+        Err(self.deferred(self.lease.attempts, self.after(left), doubt, reason))
     }
 
     fn send(&self, write: &Write, marker: &str) -> Outcome {
@@ -195,7 +206,12 @@ impl Attempt<'_> {
             }
             Looked::Absent if doubt.looks + 1 >= LOOKS_MIN => {
                 self.dispatch.account().answered();
-                Ok(None)
+                if target(self.lease) == self.lease.ticket {
+                    return Ok(None);
+                }
+                // The conversation has got a ticket since: it was surely not written, so it is planned anew.
+                let reason = "looked: it is not there; the conversation has another ticket now".to_owned();
+                Err(self.deferred(self.lease.attempts, now, None, reason))
             }
             Looked::Absent => {
                 self.dispatch.account().answered();
@@ -209,7 +225,7 @@ impl Attempt<'_> {
             }
             Looked::Undecidable { reason } => {
                 let reason = format!("undecided whether it was written: {reason}");
-                Err(Stop(Change::Buried { ran: Some(self.ran()), reason }))
+                Err(Stop(Change::Buried { doubt: Some(doubt), ran: Some(self.ran()), reason }))
             }
         }
     }
@@ -222,7 +238,7 @@ impl Attempt<'_> {
         if self.begun {
             return Ok(());
         }
-        match self.dispatch.spool.begin(self.lease.envelope.id, self.at) {
+        match self.dispatch.spool.begin(self.lease.envelope.id, self.at, planned_with(self.lease)) {
             Ok(()) => {
                 self.begun = true;
                 Ok(())
@@ -246,9 +262,9 @@ impl Attempt<'_> {
             }
             Outcome::Rejected { reason } => {
                 self.dispatch.account().answered();
-                Err(Stop(Change::Buried { ran: Some(self.ran()), reason }))
+                Err(Stop(Change::Buried { doubt: None, ran: Some(self.ran()), reason }))
             }
-            Outcome::Unknown { .. } => Err(self.postponed(outcome, Some(Doubt { since: self.at, looks: 0 }))),
+            Outcome::Unknown { .. } => Err(self.postponed(outcome, Some(in_doubt(self.lease, self.at)))),
             Outcome::Deferred { .. } => Err(self.postponed(outcome, None)),
         }
     }
@@ -281,7 +297,7 @@ impl Attempt<'_> {
                 format!("{}s", self.orders.give_up_after.as_secs())
             };
             let reason = format!("gave up after {after}, last: {reason}");
-            return Stop(Change::Buried { ran: Some(self.ran()), reason });
+            return Stop(Change::Buried { doubt, ran: Some(self.ran()), reason });
         }
         let wait = self.orders.backoff.delay(attempts, self.dispatch.throw()).max(asked.unwrap_or_default());
         let wait = if doubt.is_some() { wait.max(self.orders.guard) } else { wait };
@@ -303,7 +319,7 @@ impl Attempt<'_> {
         let written = self.dispatch.spool.progress(self.lease.envelope.id, step, ticket, self.opened);
         written.err().map(|error| {
             let due = self.after(self.orders.backoff.bounds(1).1);
-            let doubt = Some(Doubt { since: self.at, looks: 0 });
+            let doubt = Some(in_doubt(self.lease, self.at));
             self.deferred(self.lease.attempts, due, doubt, error.to_string()).0
         })
     }
@@ -311,6 +327,27 @@ impl Attempt<'_> {
     fn ran(&self) -> Ran {
         Ran { at: self.at, took: self.dispatch.clock.monotonic().saturating_sub(self.started) }
     }
+}
+
+/// The ticket the plan is made with: the same as the first time, or its steps would not be the ones that are
+/// done, and what was sent would be looked for in the wrong place.
+fn planned_with(lease: &Lease) -> Option<u64> {
+    match lease.doubt {
+        _ if lease.opened => None,
+        Some(doubt) => doubt.ticket,
+        None => lease.ticket,
+    }
+}
+
+/// The ticket its notes go to.
+fn target(lease: &Lease) -> Option<u64> {
+    if lease.opened { lease.ticket } else { planned_with(lease) }
+}
+
+/// A write may have been done in this attempt, or in the one before that is still in doubt.
+fn in_doubt(lease: &Lease, at: Timestamp) -> Doubt {
+    let since = lease.doubt.map_or(at, |doubt| doubt.since);
+    Doubt { since, looks: 0, ticket: planned_with(lease) }
 }
 
 fn no_ticket() -> Outcome {

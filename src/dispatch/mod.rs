@@ -198,10 +198,15 @@ impl Dispatch {
     fn work(&self) {
         let mut seen = 0;
         while !self.is_stopping.load(Ordering::Acquire) {
-            let step = self.step().unwrap_or_else(|error| {
-                log::error!("delivery stopped for a moment error={:?}", error.to_string());
-                Step::Wait(WAIT_MAX)
-            });
+            let step = match catch_unwind(AssertUnwindSafe(|| self.step())) {
+                Ok(Ok(step)) => step,
+                Ok(Err(error)) => {
+                    log::error!("delivery stopped for a moment error={:?}", error.to_string());
+                    Step::Wait(WAIT_MAX)
+                }
+                // Not in a mapping or the client, those are caught closer by: the spool may be half way.
+                Err(_) => return self.spool.break_down("bug: delivery panicked"),
+            };
             if let Step::Wait(duration) = step {
                 let waited = self.spool.wait_for_work(seen, duration.min(WAIT_MAX));
                 if waited == seen && duration >= WAIT_MAX {

@@ -412,7 +412,7 @@ fn an_attempt_cut_off_by_a_crash_is_looked_for() {
         let mut rig = Rig::new();
         let id = rig.put("a", "hello");
         let Leased::One(lease) = rig.spool().lease_due().unwrap() else { panic!("it is due") };
-        rig.spool().begin(id, START).unwrap();
+        rig.spool().begin(id, START, None).unwrap();
         if was_done {
             let marker = marker(&rig.spool().identity(), id, 0);
             rig.desk

@@ -18,7 +18,10 @@ pub fn create_directory(directory: &Path) -> io::Result<()> {
         return Ok(());
     }
     DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-    directory.parent().map_or(Ok(()), sync_directory)
+    match directory.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => sync_directory(parent),
+        _ => Ok(()),
+    }
 }
 
 /// Takes the spool for this process; the lock is released when the file is closed, also by a crash.
@@ -44,26 +47,31 @@ pub fn lock(directory: &Path) -> Result<File, OpenError> {
             return Err(OpenError::Directory { directory: directory.to_path_buf(), error: errno.into() });
         }
     }
-    let note = file.set_len(0).and_then(|()| write!(file, "{}", std::process::id()));
-    note.map_err(|error| OpenError::Directory { directory: directory.to_path_buf(), error })?;
+    // The note is for people; a full disk must not keep the daemon from starting.
+    if let Err(error) = file.set_len(0).and_then(|()| write!(file, "{}", std::process::id())) {
+        log::warn!("pid not noted in the lock error={:?}", error.to_string());
+    }
     Ok(file)
 }
 
-/// The spool's identity: read, recovered from a segment's header, or made.
+/// The spool's identity. The segments carry it too, with a checksum: they are believed before the file, or one
+/// flipped bit in it would make every record unreadable.
 pub fn identity(directory: &Path, journal: &Path, segments: &[u64]) -> io::Result<Identity> {
     let path = directory.join("identity");
-    if let Ok(bytes) = fs::read(&path)
-        && let Ok(identity) = Identity::try_from(bytes.as_slice())
-    {
-        return Ok(identity);
-    }
-    let recovered = segments.iter().find_map(|number| {
+    let written = fs::read(&path).ok().and_then(|bytes| Identity::try_from(bytes.as_slice()).ok());
+    let carried = segments.iter().find_map(|number| {
         let mut head = [0; SEGMENT_HEADER_LENGTH as usize];
         let mut file = File::open(journal.join(super::journal::segment_name(*number))).ok()?;
         file.read_exact(&mut head).ok()?;
         SegmentHeader::decode(&head).ok().flatten().map(|header| header.identity)
     });
-    let identity = match recovered {
+    if let (Some(written), true) = (written, carried.is_none() || carried == written) {
+        return Ok(written);
+    }
+    if carried.is_some() && written.is_some() {
+        log::error!("identity file damaged effect=\"restored from the journal\"");
+    }
+    let identity = match carried {
         Some(identity) => identity,
         None => {
             let mut fresh = Identity::default();

@@ -129,6 +129,8 @@ pub enum Change {
     Begun {
         /// When.
         at: Timestamp,
+        /// The conversation's ticket its plan was made with; none when it was to open one.
+        ticket: Option<u64>,
     },
     /// One write of the plan is done; a retry goes on after it.
     Progressed {
@@ -163,6 +165,8 @@ pub enum Change {
     },
     /// Not tried until an admin says so.
     Buried {
+        /// Set when it is unknown whether a write was done: look before sending, should it be retried.
+        doubt: Option<Doubt>,
         /// The attempt, when there was one.
         ran: Option<Ran>,
         /// One line for admins.
@@ -198,15 +202,24 @@ pub struct Doubt {
     pub since: Timestamp,
     /// How often Freshdesk was asked since and did not show it.
     pub looks: u32,
+    /// The conversation's ticket its plan was made with; none when it was to open one. What was sent must
+    /// be looked for as it was planned, whatever the conversation has got since.
+    pub ticket: Option<u64>,
 }
 
 fn encode_doubt(doubt: Option<Doubt>, encoder: &mut Encoder) {
-    encoder.option_u64(doubt.map(|doubt| doubt.since.0)).u32(doubt.map_or(0, |doubt| doubt.looks));
+    encoder.u8(u8::from(doubt.is_some()));
+    if let Some(doubt) = doubt {
+        encoder.u64(doubt.since.0).u32(doubt.looks).option_u64(doubt.ticket);
+    }
 }
 
 fn decode_doubt(decoder: &mut Decoder<'_>) -> Result<Option<Doubt>, Malformed> {
-    let (since, looks) = (decoder.option_u64()?, decoder.u32()?);
-    Ok(since.map(|since| Doubt { since: Timestamp(since), looks }))
+    if decoder.u8()? == 0 {
+        return Ok(None);
+    }
+    let (since, looks, ticket) = (Timestamp(decoder.u64()?), decoder.u32()?, decoder.option_u64()?);
+    Ok(Some(Doubt { since, looks, ticket }))
 }
 
 impl Ran {
@@ -242,7 +255,10 @@ impl Change {
         let mut encoder = Encoder::default();
         encoder.u64(id);
         match self {
-            Change::Begun { at } | Change::Dropped { at } => {
+            Change::Begun { at, ticket } => {
+                encoder.u64(at.0).option_u64(*ticket);
+            }
+            Change::Dropped { at } => {
                 encoder.u64(at.0);
             }
             Change::Progressed { step, ticket, opened } => {
@@ -257,7 +273,8 @@ impl Change {
                 encoder.option_u64(*ticket).hash(conversation);
                 ran.encode(&mut encoder);
             }
-            Change::Buried { ran, reason } => {
+            Change::Buried { doubt, ran, reason } => {
+                encode_doubt(*doubt, &mut encoder);
                 encoder.text(reason).u8(u8::from(ran.is_some()));
                 if let Some(ran) = ran {
                     ran.encode(&mut encoder);
@@ -275,7 +292,7 @@ impl Change {
         let mut decoder = Decoder::new(bytes);
         let id = decoder.u64()?;
         let change = match kind {
-            2 => Change::Begun { at: Timestamp(decoder.u64()?) },
+            2 => Change::Begun { at: Timestamp(decoder.u64()?), ticket: decoder.option_u64()? },
             3 => Change::Progressed {
                 step: decoder.u32()?,
                 ticket: decoder.u64()?,
@@ -292,9 +309,10 @@ impl Change {
                 ran: Ran::decode(&mut decoder)?,
             },
             6 => {
+                let doubt = decode_doubt(&mut decoder)?;
                 let (reason, has_run) = (decoder.text()?, decoder.u8()? == 1);
                 let ran = if has_run { Some(Ran::decode(&mut decoder)?) } else { None };
-                Change::Buried { ran, reason }
+                Change::Buried { doubt, ran, reason }
             }
             7 => Change::Retried,
             8 => Change::Held { reason: decoder.text()? },
@@ -474,10 +492,10 @@ impl Entry {
     /// The entry after `change`; the same rule serves the running daemon and the recovery.
     pub(super) fn apply(&mut self, change: &Change) {
         match change {
-            Change::Begun { at } => {
+            Change::Begun { at, ticket } => {
                 self.attempts += 1;
                 let since = self.doubt.map_or(*at, |doubt| doubt.since);
-                self.doubt = Some(Doubt { since, looks: 0 });
+                self.doubt = Some(Doubt { since, looks: 0, ticket: *ticket });
                 self.add_try(*at);
             }
             Change::Progressed { step, ticket, opened } => {
@@ -495,7 +513,8 @@ impl Entry {
                 self.doubt = *doubt;
                 self.reason.clone_from(reason);
             }
-            Change::Buried { ran, reason } => {
+            Change::Buried { doubt, ran, reason } => {
+                self.doubt = *doubt;
                 if let Some(ran) = ran {
                     self.end_try(*ran, Ended::Rejected, reason);
                 }
@@ -587,14 +606,14 @@ mod tests {
     fn changes_survive_encoding() {
         let at = Timestamp(5);
         let ran = Ran { at, took: Duration::from_millis(410) };
-        let doubt = Some(Doubt { since: at, looks: 1 });
+        let doubt = Some(Doubt { since: at, looks: 1, ticket: Some(7) });
         let changes = [
-            Change::Begun { at },
+            Change::Begun { at, ticket: Some(7) },
             Change::Progressed { step: 1, ticket: 8812, opened: true },
             Change::Deferred { attempts: 3, due: at, doubt, ran, reason: "503".into() },
             Change::Delivered { ticket: Some(8812), conversation: [1; 16], ran },
-            Change::Buried { ran: Some(ran), reason: "gave up".into() },
-            Change::Buried { ran: None, reason: "not JSON".into() },
+            Change::Buried { doubt, ran: Some(ran), reason: "gave up".into() },
+            Change::Buried { doubt: None, ran: None, reason: "not JSON".into() },
             Change::Retried,
             Change::Held { reason: "source.x is not configured".into() },
             Change::Dropped { at },
@@ -607,9 +626,12 @@ mod tests {
     #[test]
     fn an_attempt_without_an_outcome_is_unknown_from_its_first_beginning() {
         let mut entry = Entry::of(&envelope(), Place { segment: 1, offset: 64, length: 9 });
-        entry.apply(&Change::Begun { at: Timestamp(10) });
-        entry.apply(&Change::Begun { at: Timestamp(20) });
-        assert_eq!((entry.attempts, entry.doubt), (2, Some(Doubt { since: Timestamp(10), looks: 0 })));
+        entry.apply(&Change::Begun { at: Timestamp(10), ticket: None });
+        entry.apply(&Change::Begun { at: Timestamp(20), ticket: Some(5) });
+        assert_eq!(
+            (entry.attempts, entry.doubt),
+            (2, Some(Doubt { since: Timestamp(10), looks: 0, ticket: Some(5) }))
+        );
         assert_eq!(entry.tries.iter().map(|one| one.ended).collect::<Vec<_>>(), [Ended::Unknown; 2]);
         assert_eq!(Entry::decode(&entry.encode()), Ok(entry));
     }

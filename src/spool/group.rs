@@ -10,6 +10,7 @@ use super::record::{Identity, Numbering, Record};
 use super::{Core, Shared};
 use crate::clock::Timestamp;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
@@ -68,6 +69,11 @@ impl Group {
 }
 
 impl Core {
+    fn take_group(&mut self, now: Timestamp) -> (Group, Counters) {
+        let counters = Counters { next_id: self.next_id, next_sequence: self.next_sequence, now };
+        (std::mem::take(&mut self.group), counters)
+    }
+
     /// Numbers a record that stands alone and appends it to the group.
     pub(super) fn append(&mut self, identity: &Identity, record: &Record) -> super::Place {
         let numbering = Numbering { sequence: self.next_sequence, index: 0, last_index: 0 };
@@ -114,7 +120,7 @@ pub fn commit_until_stopped(shared: &Shared, mut writer: Writer, answers: &Sende
                     error.to_string()
                 );
                 let failed = CommitFailed(Arc::new(error));
-                let abandoned = shared.group_failed(group);
+                let abandoned = shared.group_failed(group, writer.take_failed());
                 answer(answers, waiters.into_iter().chain(abandoned).collect(), &Err(failed));
             }
         }
@@ -139,8 +145,11 @@ fn answer(answers: &Sender<Vec<Done>>, waiters: Vec<Waiter>, result: &Result<(),
 /// The answering thread's life.
 pub fn answer_until_stopped(answers: &std::sync::mpsc::Receiver<Vec<Done>>) {
     for done in answers {
-        for one in done {
-            (one.waiter)(one.result);
+        for Done { waiter, result } in done {
+            // One that panics must not leave all that come after it without an answer.
+            if catch_unwind(AssertUnwindSafe(|| waiter(result))).is_err() {
+                log::error!("bug: an answer panicked");
+            }
         }
     }
 }
@@ -149,40 +158,45 @@ impl Shared {
     /// Waits for the next group; `None` when the spool has stopped and nothing is left to write.
     fn next_group(&self) -> Option<(Group, Counters)> {
         let mut core = self.core();
-        let mut lingered = false;
         loop {
             let urgent = !core.group.waiters.is_empty() || core.stopping;
-            if !core.group.is_empty() && (urgent || lingered) {
-                let now = self.clock.now();
-                let counters = Counters { next_id: core.next_id, next_sequence: core.next_sequence, now };
-                return Some((std::mem::take(&mut core.group), counters));
+            if !core.group.is_empty() && urgent {
+                return Some(core.take_group(self.clock.now()));
             }
             if core.stopping {
                 return None;
             }
             if core.group.is_empty() {
                 core = self.commit_wake.wait(core).expect("no thread panics while it holds the spool");
-            } else {
-                let linger = if core.failed { LAZY_AFTER_FAILURE } else { LAZY };
-                let waited = self.commit_wake.wait_timeout(core, linger);
-                let (guard, timeout) = waited.expect("no thread panics while it holds the spool");
-                core = guard;
-                lingered = timeout.timed_out();
+                continue;
             }
+            let linger = if core.failed { LAZY_AFTER_FAILURE } else { LAZY };
+            let nobody_waits = |core: &mut Core| core.group.waiters.is_empty() && !core.stopping;
+            let waited = self.commit_wake.wait_timeout_while(core, linger, nobody_waits);
+            core = waited.expect("no thread panics while it holds the spool").0;
+            return Some(core.take_group(self.clock.now()));
         }
     }
 
     /// Records that failed to sync: voids the puts, repeats the changes, gives back who else must be told.
-    fn group_failed(&self, failed: Group) -> Vec<Waiter> {
+    fn group_failed(&self, failed: Group, segment: Option<u64>) -> Vec<Waiter> {
         let mut core = self.core();
         core.failed = true;
+        if let Some(number) = segment {
+            // What was not synced may be readable after a restart: it must go before the record that voids it.
+            let bytes = self.files.length(number);
+            core.segments.entry(number).or_default().bytes = bytes;
+        }
         let following = std::mem::take(&mut core.group);
+        core.moving -= failed.moved.len() + following.moved.len();
         let lost = || failed.arriving.iter().chain(&following.arriving);
         for arriving in lost() {
             core.arriving.remove(&arriving.dedupe);
         }
         let (first, last) = (lost().map(|one| one.id).min(), lost().map(|one| one.id).max());
-        if let (Some(first), Some(last)) = (first, last) {
+        if first.is_some() || segment.is_some() {
+            // Without puts it still says that the end of the segment before it is no damage.
+            let (first, last) = (first.unwrap_or_default(), last.unwrap_or_default());
             core.append_change(self.files.identity(), Record::Void { first, last });
         }
         if core.stopping {
@@ -194,6 +208,8 @@ impl Shared {
         for record in failed.changes.into_iter().chain(following.changes) {
             core.append_change(self.files.identity(), record);
         }
+        drop(core);
+        self.work_wake.notify_all();
         following.waiters
     }
 }

@@ -12,7 +12,7 @@ use crate::clock::Timestamp;
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -69,6 +69,8 @@ pub struct Writer {
     files: Arc<Files>,
     next_number: u64,
     active: Option<Active>,
+    /// Where the last failed group may lie: it may be readable later.
+    failed: Option<u64>,
 }
 
 struct Active {
@@ -80,7 +82,7 @@ struct Active {
 impl Writer {
     /// Writes into segments from `next_number` on.
     pub fn new(files: Arc<Files>, next_number: u64) -> Writer {
-        Writer { files, next_number, active: None }
+        Writer { files, next_number, active: None, failed: None }
     }
 
     /// Appends `bytes` and syncs them. Nothing to append needs no sync.
@@ -98,11 +100,17 @@ impl Writer {
         let active = self.active.as_mut().expect("created above");
         let offset = active.length;
         if let Err(error) = active.file.write_all_at(bytes, offset).and_then(|()| active.file.sync_data()) {
+            self.failed = Some(active.number);
             self.active = None;
             return Err(error);
         }
         active.length += bytes.len() as u64;
         Ok(Written { segment: active.number, offset })
+    }
+
+    /// The segment that the last failed group may lie in, told once.
+    pub fn take_failed(&mut self) -> Option<u64> {
+        self.failed.take()
     }
 
     fn create(&mut self, counters: Counters) -> io::Result<Active> {
@@ -125,7 +133,7 @@ impl Writer {
             return Err(error);
         }
         let file = Arc::new(file);
-        self.files.opened().insert(number, file.clone());
+        self.files.keep_open(number, &file);
         Ok(Active { number, file, length: SEGMENT_HEADER_LENGTH })
     }
 }
@@ -149,6 +157,11 @@ impl Files {
         self.directory.join(segment_name(number))
     }
 
+    /// Bytes of a segment on disk; none when it is not there.
+    pub fn length(&self, number: u64) -> u64 {
+        fs::metadata(self.path(number)).map_or(0, |metadata| metadata.len())
+    }
+
     pub fn identity(&self) -> &Identity {
         &self.identity
     }
@@ -158,32 +171,68 @@ impl Files {
     }
 
     pub fn open(&self, number: u64) -> io::Result<Arc<File>> {
-        let mut opened = self.opened();
+        let opened = self.opened();
         if let Some(file) = opened.get(&number) {
             return Ok(file.clone());
         }
         let file = Arc::new(File::open(self.path(number))?);
+        drop(opened);
+        self.keep_open(number, &file);
+        Ok(file)
+    }
+
+    /// The oldest is closed when there are too many: descriptors are for clients.
+    fn keep_open(&self, number: u64, file: &Arc<File>) {
+        let mut opened = self.opened();
         if opened.len() >= OPEN_SEGMENTS_MAX {
             opened.pop_first();
         }
         opened.insert(number, file.clone());
-        Ok(file)
     }
 
-    /// Reads one envelope back; a checksum that does not match is an error, never wrong bytes.
+    /// Reads one envelope back; a checksum that does not match is `InvalidData`, never wrong bytes.
     pub fn read(&self, place: Place) -> io::Result<Envelope> {
         let mut bytes = vec![0; place.length as usize];
         self.open(place.segment)?.read_exact_at(&mut bytes, place.offset)?;
         match Record::decode(&self.identity, &bytes) {
             Ok((Record::Put(envelope), ..)) => Ok(envelope),
-            Ok(_) => Err(io::Error::other("another record stands where the envelope was")),
-            Err(error) => Err(io::Error::other(error)),
+            Ok(_) => Err(damage("another record stands where the envelope was")),
+            Err(error) => Err(damage(error)),
         }
     }
 
     /// Removes a segment all of whose records are settled.
     pub fn remove(&self, number: u64) -> io::Result<()> {
         self.opened().remove(&number);
-        fs::remove_file(self.path(number))
+        fs::remove_file(self.path(number))?;
+        sync_directory(&self.directory)
     }
+
+    /// Puts a segment with damage aside instead: what could not be read may still be saved by hand.
+    pub fn set_aside(&self, number: u64) -> io::Result<()> {
+        self.opened().remove(&number);
+        let aside = self.directory.with_file_name("damaged");
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&aside)?;
+        fs::rename(self.path(number), aside.join(segment_name(number)))?;
+        sync_directory(&aside)?;
+        sync_directory(&self.directory)
+    }
+
+    /// Makes everything that can be read now durable: a crash may have left bytes that were never synced,
+    /// and what is believed must not be taken back by a power cut.
+    pub fn sync_all(&self, numbers: &[u64]) -> io::Result<()> {
+        for number in numbers {
+            File::open(self.path(*number))?.sync_all()?;
+        }
+        sync_directory(&self.directory)
+    }
+}
+
+fn damage(what: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+/// Whether a failed read tells of damage; others may work the next time.
+pub fn is_damage(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
 }

@@ -1,11 +1,13 @@
 //! An envelope's life after it is durable: leased, begun, progressed, settled; and the admin's verbs.
 
 use super::group::{CommitFailed, Group, Waiter};
-use super::journal::Written;
+use super::journal::{self, Written};
 use super::queue::{PAGE, QueueError, Settled};
 use super::record::Record;
-use super::{Change, Core, Doubt, Entry, Envelope, Flight, Hash, Id, Share, Shared, Spool, State};
+use super::{Change, Core, Doubt, Entry, Envelope, Flight, Hash, Id, Share, Shared, Spool, State, Try};
 use crate::clock::Timestamp;
+use std::collections::HashSet;
+use std::ops::Range;
 use std::sync::MutexGuard;
 use std::time::Duration;
 
@@ -24,8 +26,8 @@ pub struct Lease {
     pub opened: bool,
     /// Set when an earlier attempt's fate is unknown: look before sending.
     pub doubt: Option<Doubt>,
-    /// The last error, if there was one.
-    pub reason: String,
+    /// Its last attempts, oldest first.
+    pub tries: Vec<Try>,
 }
 
 /// The answer to "what is due?".
@@ -52,30 +54,27 @@ pub enum Touched {
 
 type Answer<T> = Result<T, QueueError>;
 
+/// Longer than any backoff or `Retry-After`: a due time further away was written by a clock that was wrong.
+const WAIT_LONGEST: Duration = Duration::from_secs(2 * 86_400);
+
 impl Spool {
     /// Leases the earliest due head of a conversation that has nothing in flight.
     pub fn lease_due(&self) -> Answer<Leased> {
         let shared = &self.shared;
+        shared.check()?;
         let mut core = shared.core();
         let now = shared.now();
-        let mut after = None;
-        loop {
-            let page = shared.queue.due(after)?;
-            for (due, id) in &page {
-                if *due > now {
-                    return Ok(Leased::NotBefore(*due));
-                }
-                if let Some(entry) = shared.leasable(&mut core, *due, *id)?
-                    && let Some(lease) = shared.lease(&mut core, *id, entry)?
-                {
-                    return Ok(Leased::One(Box::new(lease)));
-                }
-            }
-            match page.last() {
-                Some(last) => after = Some(*last),
-                None => return Ok(Leased::Nothing),
-            }
+        // A clock that was ahead and was set back has left due times that no wait of ours explains.
+        if let Some(lease) = shared.first_leasable(&mut core, now.plus(WAIT_LONGEST)..Timestamp(u64::MAX))? {
+            return Ok(Leased::One(lease));
         }
+        if let Some(lease) =
+            shared.first_leasable(&mut core, Timestamp(0)..now.plus(Duration::from_millis(1)))?
+        {
+            return Ok(Leased::One(lease));
+        }
+        let next = shared.queue.due_in(now.plus(Duration::from_millis(1))..Timestamp(u64::MAX))?;
+        Ok(next.first().map_or(Leased::Nothing, |(due, _)| Leased::NotBefore(*due)))
     }
 
     /// Waits until there may be something to lease, or `timeout` has passed. `seen` is what the last call
@@ -93,13 +92,14 @@ impl Spool {
         self.shared.work_wake.notify_all();
     }
 
-    /// Makes it durable that an attempt, begun `at`, is about to send. Nothing may be sent before this returns.
-    pub fn begin(&self, id: Id, at: Timestamp) -> Result<(), CommitFailed> {
+    /// Makes it durable that an attempt, begun `at` and planned with `ticket`, is about to send. Nothing may be
+    /// sent before this returns.
+    pub fn begin(&self, id: Id, at: Timestamp, ticket: Option<u64>) -> Result<(), CommitFailed> {
         let (tell, told) = std::sync::mpsc::sync_channel(1);
         {
             let mut core = self.shared.core();
             let flight = core.flights.get_mut(&id).expect("only a leased envelope is begun");
-            let change = Change::Begun { at };
+            let change = Change::Begun { at, ticket };
             flight.entry.apply(&change);
             core.append_change(self.shared.files.identity(), Record::Change(id, change));
             core.group.waiters.push(Box::new(move |result| drop(tell.send(result))));
@@ -145,10 +145,12 @@ impl Spool {
             Ok(None) => Ok(()),
             Err(error) => Err(error),
         };
-        if done.is_ok() {
-            core.flying_conversations.remove(&conversation);
-        } else {
-            core.flights.insert(id, flight);
+        match &done {
+            Ok(()) => drop(core.flying_conversations.remove(&conversation)),
+            Err(error) => {
+                core.flights.insert(id, flight);
+                self.shared.break_down(&error.to_string());
+            }
         }
         drop(core);
         self.shared.commit_wake.notify_one();
@@ -158,23 +160,23 @@ impl Spool {
 
     /// Applies an admin's change to an envelope that is not in flight, durably.
     pub fn touch(&self, id: Id, change: Change) -> Answer<Touched> {
+        Ok(self.touch_all(&[id], &change)?[0])
+    }
+
+    /// Applies an admin's change to those of the envelopes that are not in flight, with one sync for all.
+    pub fn touch_all(&self, ids: &[Id], change: &Change) -> Answer<Vec<Touched>> {
         let (tell, told) = std::sync::mpsc::sync_channel(1);
-        {
-            let mut core = self.shared.core_with(id);
-            if core.flights.contains_key(&id) {
-                return Ok(Touched::InFlight);
-            }
-            let Some(entry) = self.shared.queue.entry(id)? else { return Ok(Touched::Unknown) };
-            let flight = self.shared.flight(entry.clone());
-            self.shared.changed(&mut core, (id, &entry), &flight, &change)?;
-            core.append_change(self.shared.files.identity(), Record::Change(id, change));
-            let waiter: Waiter = Box::new(move |result| drop(tell.send(result)));
-            core.group.waiters.push(waiter);
+        let mut touched = Vec::with_capacity(ids.len());
+        for id in ids {
+            let mut core = self.shared.core_with(*id);
+            touched.push(self.shared.touch(&mut core, *id, change)?);
         }
+        let waiter: Waiter = Box::new(move |result| drop(tell.send(result)));
+        self.shared.core().group.waiters.push(waiter);
         self.shared.commit_wake.notify_one();
         self.shared.work_wake.notify_all();
         match told.recv() {
-            Ok(Ok(())) => Ok(Touched::Done),
+            Ok(Ok(())) => Ok(touched),
             Ok(Err(failed)) => Err(QueueError::Io(std::io::Error::other(failed.0.to_string()))),
             Err(_) => Err(QueueError::Io(std::io::Error::other("stopping"))),
         }
@@ -271,6 +273,17 @@ impl Spool {
 }
 
 impl Shared {
+    fn touch(&self, core: &mut Core, id: Id, change: &Change) -> Answer<Touched> {
+        if core.flights.contains_key(&id) {
+            return Ok(Touched::InFlight);
+        }
+        let Some(entry) = self.queue.entry(id)? else { return Ok(Touched::Unknown) };
+        let flight = self.flight(entry.clone());
+        self.changed(core, (id, &entry), &flight, change)?;
+        core.append_change(self.files.identity(), Record::Change(id, change.clone()));
+        Ok(Touched::Done)
+    }
+
     /// The core, once `id` is no longer between its sync and the queue.
     fn core_with(&self, id: Id) -> MutexGuard<'_, Core> {
         let arrived =
@@ -278,11 +291,39 @@ impl Shared {
         arrived.expect("no thread panics while it holds the spool")
     }
 
+    /// Leases the first that may be among the rows that are due in `range`.
+    fn first_leasable(&self, core: &mut Core, range: Range<Timestamp>) -> Answer<Option<Box<Lease>>> {
+        let Range { mut start, end } = range;
+        let mut passed = HashSet::new();
+        loop {
+            let page = self.queue.due_in(start..end)?;
+            let Some((last, _)) = page.last() else { return Ok(None) };
+            let last = *last;
+            let full = page.len() == PAGE;
+            for (due, id) in page {
+                if passed.insert(id)
+                    && let Some(entry) = self.leasable(core, due, id)?
+                    && let Some(lease) = self.lease(core, id, entry)?
+                {
+                    return Ok(Some(Box::new(lease)));
+                }
+            }
+            // Rows with the same due time may go on behind the page.
+            start = if full && last > start { last } else { last.plus(Duration::from_millis(1)) };
+            if !full {
+                return Ok(None);
+            }
+        }
+    }
+
     /// The entry behind a due row, if it may be leased. A row that leads nowhere is removed.
     fn leasable(&self, core: &mut Core, due: Timestamp, id: Id) -> Answer<Option<Entry>> {
         let entry = match self.queue.entry(id) {
             Ok(entry) => entry,
-            Err(QueueError::Malformed(_)) => None,
+            Err(QueueError::Malformed(_)) => {
+                log::error!("queue entry damaged id={id} next=\"systemctl restart deskspool\"");
+                None
+            }
             Err(error) => return Err(error),
         };
         let Some(entry) = entry.filter(|entry| waits(entry) && entry.due == due) else {
@@ -304,24 +345,24 @@ impl Shared {
     fn lease(&self, core: &mut Core, id: Id, entry: Entry) -> Answer<Option<Lease>> {
         let envelope = match self.files.read(entry.place) {
             Ok(envelope) => envelope,
-            Err(error) => {
-                let reason = format!("spool: record damaged in segment {} ({error})", entry.place.segment);
-                log::error!("envelope dead id={id} reason={reason:?}");
-                let flight = self.flight(entry.clone());
-                let change = Change::Buried { ran: None, reason };
-                self.changed(core, (id, &entry), &flight, &change)?;
-                core.append_change(self.files.identity(), Record::Change(id, change));
+            Err(error) if journal::is_damage(&error) => {
+                self.bury_damaged(core, id, &entry)?;
                 return Ok(None);
             }
+            // No descriptor, no memory: the next time it may work.
+            Err(error) => return Err(error.into()),
         };
-        let known = self.queue.ticket_of(entry.conversation)?.map(|(ticket, _)| ticket);
+        let known = match self.queue.ticket_of(entry.conversation) {
+            Err(QueueError::Malformed(_)) => None,
+            found => found?.map(|(ticket, _)| ticket),
+        };
         let lease = Lease {
             attempts: entry.attempts,
             step: entry.step,
             ticket: entry.ticket.or(known),
             opened: entry.opened,
             doubt: entry.doubt,
-            reason: entry.reason.clone(),
+            tries: entry.tries.clone(),
             envelope,
         };
         core.flying_conversations.insert(entry.conversation);
@@ -329,6 +370,27 @@ impl Shared {
         let conversation = lease.envelope.conversation.clone();
         core.flights.insert(id, Flight { entry, kind, event_id, conversation });
         Ok(Some(lease))
+    }
+
+    /// An envelope whose record cannot be read becomes a dead letter that says so; a record without its text
+    /// takes the place of the damaged one, so that the damage neither pins its segment nor hides the letter.
+    pub(super) fn bury_damaged(&self, core: &mut Core, id: Id, entry: &Entry) -> Answer<()> {
+        let reason = format!("spool: record damaged in segment {}, its text is lost", entry.place.segment);
+        log::error!("envelope dead id={id} reason={reason:?}");
+        let flight = Flight {
+            entry: entry.clone(),
+            kind: String::new(),
+            event_id: String::new(),
+            conversation: String::new(),
+        };
+        let change = Change::Buried { doubt: entry.doubt, ran: None, reason: reason.clone() };
+        self.changed(core, (id, entry), &flight, &change)?;
+        core.append_change(self.files.identity(), Record::Change(id, change));
+        if let Some(dead) = self.queue.entry(id)? {
+            core.copy(self.files.identity(), &substitute(id, entry, reason), dead);
+        }
+        self.commit_wake.notify_one();
+        Ok(())
     }
 
     /// What history will say of an envelope that is settled without having been leased.
@@ -361,7 +423,7 @@ impl Shared {
             self.queue.remove_entry(id)?;
             core.leave(standing);
         } else {
-            self.queue.insert_order(entry.conversation, id)?;
+            self.keep_order(id, &entry)?;
             self.queue.put_entry(id, &entry)?;
             core.restate(standing, entry.state);
         }
@@ -369,6 +431,16 @@ impl Shared {
         core.work += 1;
         self.upkeep_wake.notify_one();
         Ok(())
+    }
+
+    /// An envelope has its row in its conversation's order, unless it is dead and the dead are passed: many
+    /// dead letters in one conversation must not be walked at every step.
+    pub(super) fn keep_order(&self, id: Id, entry: &Entry) -> Answer<()> {
+        if entry.state == State::Dead && self.limits().pass_dead {
+            self.queue.remove_order(entry.conversation, id)
+        } else {
+            self.queue.insert_order(entry.conversation, id)
+        }
     }
 
     /// The envelope of the conversation that is next: the first that is not passed over.
@@ -402,13 +474,15 @@ impl Shared {
         }
     }
 
-    /// After the admin changed whether dead heads are passed: finds the heads behind them.
+    /// After the admin changed whether dead heads are passed: the dead get or lose their place in the order,
+    /// and those behind them become heads.
     pub(super) fn place_heads_behind_dead(&self) -> Answer<()> {
         let mut core = self.core();
         let mut from = 0;
         loop {
             let page = self.queue.entries(from)?;
-            for (_, entry) in page.iter().filter(|(_, entry)| entry.state == State::Dead) {
+            for (id, entry) in page.iter().filter(|(_, entry)| entry.state == State::Dead) {
+                self.keep_order(*id, entry)?;
                 self.place_head(entry.conversation)?;
             }
             match page.last() {
@@ -430,20 +504,18 @@ impl Shared {
         }
         for mut arriving in group.arriving {
             arriving.entry.place = written.place(arriving.entry.place);
-            if let Err(error) = self.enter(&mut core, arriving.id, &arriving.entry) {
-                // The event is in the journal; the next start brings it into the queue.
-                log::error!(
-                    "queue write failed id={} error={:?} next=\"systemctl restart deskspool\"",
-                    arriving.id,
-                    error.to_string()
-                );
-            }
-            if let Err(error) = self.queue.remember(arriving.dedupe, arriving.expires, arriving.id) {
-                log::error!("queue write failed id={} error={:?}", arriving.id, error.to_string());
+            let entered = self.enter(&mut core, arriving.id, &arriving.entry);
+            let entered =
+                entered.and_then(|()| self.queue.remember(arriving.dedupe, arriving.expires, arriving.id));
+            if let Err(error) = entered {
+                // The event is in the journal, and still known as arriving; the next start brings it into the queue.
+                self.break_down(&error.to_string());
+                continue;
             }
             core.arriving.remove(&arriving.dedupe);
         }
         for moved in group.moved {
+            core.moving -= 1;
             self.moved(&mut core, moved.id, moved.from, written.place(moved.to));
         }
         core.work += 1;
@@ -454,9 +526,27 @@ impl Shared {
 
     fn enter(&self, core: &mut Core, id: Id, entry: &Entry) -> Answer<()> {
         self.queue.put_entry(id, entry)?;
-        self.queue.insert_order(entry.conversation, id)?;
+        self.keep_order(id, entry)?;
         core.enter(entry);
         self.place_head(entry.conversation)
+    }
+}
+
+/// What is left of an envelope whose text is gone.
+fn substitute(id: Id, entry: &Entry, reason: String) -> Envelope {
+    Envelope {
+        id,
+        received_at: entry.received_at,
+        source: entry.source.clone(),
+        kind: String::new(),
+        event_id: String::new(),
+        dedupe: Hash::default(),
+        dedupe_window: Duration::ZERO,
+        conversation: String::new(),
+        peer: String::new(),
+        context: Vec::new(),
+        body: Vec::new(),
+        born_dead: Some(reason),
     }
 }
 

@@ -36,6 +36,7 @@ mod life;
 mod queue;
 mod record;
 mod recover;
+mod replay;
 mod segment;
 mod upkeep;
 
@@ -56,8 +57,9 @@ use record::Identity;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use thiserror::Error;
@@ -159,6 +161,7 @@ struct Share {
 }
 
 /// An envelope that is being attempted. The journal has its beginning; the queue still says waiting.
+#[derive(Clone)]
 struct Flight {
     entry: Entry,
     kind: String,
@@ -176,6 +179,10 @@ struct Core {
     flights: HashMap<Id, Flight>,
     flying_conversations: HashSet<Hash>,
     segments: BTreeMap<u64, Share>,
+    /// Copies whose group is not yet synced, or whose entries do not yet point to them.
+    moving: usize,
+    /// Segments with bytes that made no sense: they are set aside, not removed.
+    damaged: HashSet<u64>,
     counts: BTreeMap<(String, State), u64>,
     free: Option<(Duration, u64)>,
     /// Moves on whenever there may be something to lease.
@@ -198,12 +205,33 @@ struct Shared {
     commit_wake: Condvar,
     work_wake: Condvar,
     upkeep_wake: Condvar,
+    /// Why only a restart helps, once that is so.
+    broken: OnceLock<String>,
+    /// Told when that happens.
+    on_broken: OnceLock<fn(&str)>,
     _lock: File,
 }
 
 impl Shared {
     fn core(&self) -> MutexGuard<'_, Core> {
         self.core.lock().expect("no thread panics while it holds the spool")
+    }
+
+    /// The queue or a thread failed in a way that only a restart mends: nothing more is taken or leased, so
+    /// that nothing is delivered twice. The journal has everything.
+    fn break_down(&self, why: &str) {
+        if self.broken.set(why.to_owned()).is_ok() {
+            log::error!(
+                "spool broken error={why:?} next=\"systemd restarts deskspool, the journal has everything\""
+            );
+            if let Some(tell) = self.on_broken.get() {
+                tell(why);
+            }
+        }
+    }
+
+    fn check(&self) -> Result<(), QueueError> {
+        if self.broken.get().is_some() { Err(QueueError::Broken) } else { Ok(()) }
     }
 
     fn limits(&self) -> Limits {
@@ -232,7 +260,13 @@ impl Spool {
         let committing = shared.clone();
         let tending = shared.clone();
         let mut threads = Vec::new();
-        let mut start = |name: &str, life: Box<dyn FnOnce() + Send>| {
+        let mut start = |name: &'static str, life: Box<dyn FnOnce() + Send>| {
+            let watched = shared.clone();
+            let life = move || {
+                if catch_unwind(AssertUnwindSafe(life)).is_err() {
+                    watched.break_down(&format!("bug: {name} panicked"));
+                }
+            };
             let thread = std::thread::Builder::new().name(name.to_owned()).spawn(life);
             thread.map(|thread| threads.push(thread))
         };
@@ -298,6 +332,22 @@ impl Spool {
     /// Bytes of the journal on disk.
     pub fn journal_bytes(&self) -> u64 {
         self.shared.core().segments.values().map(|share| share.bytes).sum()
+    }
+
+    /// Calls `tell` when only a restart helps.
+    pub fn when_broken(&self, tell: fn(&str)) {
+        // The first one stays; there is one daemon.
+        let _ = self.shared.on_broken.set(tell);
+    }
+
+    /// For callers whose own panic may have left the spool half way: only a restart mends that.
+    pub fn break_down(&self, why: &str) {
+        self.shared.break_down(why);
+    }
+
+    /// Whether the spool's lock can be had and nothing is broken, for the watchdog.
+    pub fn is_sound(&self) -> bool {
+        self.shared.broken.get().is_none() && !self.shared.core.is_poisoned()
     }
 
     /// Refuses further puts; what is appended is still written.
@@ -367,6 +417,12 @@ impl Shared {
     fn room_for(&self, core: &mut Core, events: u64) -> Result<(), PutError> {
         if core.closed {
             return Err(PutError::Stopping);
+        }
+        if self.broken.get().is_some() {
+            return Err(PutError::Unreadable);
+        }
+        if events > EVENTS_PER_REQUEST_MAX as u64 {
+            return Err(PutError::Full("too many events in one request"));
         }
         let limits = self.limits();
         let held: u64 = core.counts.values().sum::<u64>() + core.arriving.len() as u64;

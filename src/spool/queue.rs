@@ -42,6 +42,19 @@ pub enum QueueError {
     /// A file operation beside sled.
     #[error("queue: {0}")]
     Io(#[from] std::io::Error),
+    /// An earlier write failed; only a restart mends it, from the journal.
+    #[error("queue: broken, a restart rebuilds it from the journal")]
+    Broken,
+}
+
+impl QueueError {
+    /// Whether the queue's own bytes are to blame, so that a fresh one helps; a full disk is not.
+    pub fn is_corruption(&self) -> bool {
+        match self {
+            QueueError::Sled(sled::Error::Io(_)) | QueueError::Io(_) => false,
+            QueueError::Sled(_) | QueueError::Malformed(_) | QueueError::Broken => true,
+        }
+    }
 }
 
 /// An envelope that left the spool, as `show` and the status page remember it.
@@ -234,20 +247,14 @@ impl Queue {
         Ok(())
     }
 
-    /// Up to [`PAGE`] of what is due, earliest first, after the given row.
-    pub fn due(&self, after: Option<(Timestamp, Id)>) -> Answer<Vec<(Timestamp, Id)>> {
-        let rows = match after {
-            Some((due, id)) => {
-                self.due.range((std::ops::Bound::Excluded(pair(due.0, id)), std::ops::Bound::Unbounded))
-            }
-            None => self.due.range::<[u8; 16], _>(..),
-        };
-        rows.take(PAGE)
-            .map(|row| {
-                let (key, _) = row?;
-                Ok((Timestamp(number(&key[..8])?), number(&key[8..])?))
-            })
-            .collect()
+    /// Up to [`PAGE`] of what is due in `range`, earliest first.
+    pub fn due_in(&self, range: std::ops::Range<Timestamp>) -> Answer<Vec<(Timestamp, Id)>> {
+        let rows = self.due.range(pair(range.start.0, 0)..pair(range.end.0, 0)).take(PAGE);
+        rows.map(|row| {
+            let (key, _) = row?;
+            Ok((Timestamp(number(&key[..8])?), number(&key[8..])?))
+        })
+        .collect()
     }
 
     /// The envelope that has this identity, unless it has expired. A damaged value counts as absent.
@@ -268,7 +275,8 @@ impl Queue {
     pub fn forget_expired(&self, after: Hash, now: Timestamp) -> Answer<Option<Hash>> {
         let mut expired = Batch::default();
         let mut last = None;
-        for row in self.dedupe.range(after..).take(PAGE) {
+        let rows = self.dedupe.range((std::ops::Bound::Excluded(after), std::ops::Bound::Unbounded));
+        for row in rows.take(PAGE) {
             let (key, value) = row?;
             if expiry(&value).is_ok_and(|(expires, _)| expires <= now) {
                 expired.remove(key.clone());
@@ -276,7 +284,7 @@ impl Queue {
             last = Hash::try_from(&key[..]).ok();
         }
         self.dedupe.apply_batch(expired)?;
-        Ok(last.filter(|key| *key != after))
+        Ok(last)
     }
 
     pub fn ticket_of(&self, conversation: Hash) -> Answer<Option<(u64, Timestamp)>> {

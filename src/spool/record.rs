@@ -9,7 +9,7 @@
 //! | 13 | kind: 1 put, 2–9 a change, 10 void, 11 standing |
 //! | 14–15 | index of the record in its group, `u16` |
 //! | 16–17 | records in its group less one, `u16` |
-//! | 18–19 | zero |
+//! | 18–19 | check of the head alone, so that garbage does not make a reader fetch megabytes |
 //! | 20–27 | sequence number, `u64`, one more for each record |
 //!
 //! Numbers are little-endian. The checksum starts with the spool's secret identity, so that no sender can
@@ -101,6 +101,8 @@ impl Record {
         tail[4..6].copy_from_slice(&numbering.last_index.to_le_bytes());
         tail[8..16].copy_from_slice(&numbering.sequence.to_le_bytes());
         let length = u32::try_from(payload.len()).expect("bodies are bounded far below 4 GiB").to_le_bytes();
+        let check = head_check(identity, &tail, length);
+        tail[6..8].copy_from_slice(&check);
         out.extend_from_slice(&MAGIC);
         out.extend_from_slice(&length);
         out.extend_from_slice(&checksum(identity, &tail, length, &payload).to_le_bytes());
@@ -115,6 +117,9 @@ impl Record {
             return Err(Unreadable::Damaged);
         }
         let length = array::<4>(&header[4..8]);
+        if !Record::head_is_sound(identity, header) {
+            return Err(Unreadable::Damaged);
+        }
         let end = HEADER_LENGTH + u32::from_le_bytes(length) as usize;
         let payload = bytes.get(HEADER_LENGTH..end).ok_or(Unreadable::Short)?;
         let tail = array::<16>(&header[12..28]);
@@ -130,6 +135,12 @@ impl Record {
             last_index: u16::from_le_bytes(array(&tail[4..6])),
         };
         Ok((Record::of_kind(tail[1], payload)?, numbering, end))
+    }
+
+    /// Whether `header` may begin a record of this spool; its payload has not been looked at.
+    pub fn head_is_sound(identity: &Identity, header: &[u8]) -> bool {
+        let (length, tail) = (array::<4>(&header[4..8]), array::<16>(&header[12..28]));
+        header[..4] == MAGIC && tail[6..8] == head_check(identity, &tail, length)
     }
 
     fn of_kind(kind: u8, payload: &[u8]) -> Result<Record, Malformed> {
@@ -154,6 +165,15 @@ fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
     bytes.try_into().expect("the slice was cut to this length")
 }
 
+fn head_check(identity: &Identity, tail: &[u8; 16], length: [u8; 4]) -> [u8; 2] {
+    let mut hasher = crc32fast::Hasher::new();
+    for part in [identity.as_slice(), &tail[..6], &tail[8..], &length] {
+        hasher.update(part);
+    }
+    let [low, high, ..] = hasher.finalize().to_le_bytes();
+    [low, high]
+}
+
 fn checksum(identity: &Identity, tail: &[u8], length: [u8; 4], payload: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     for part in [identity.as_slice(), tail, &length, payload] {
@@ -170,7 +190,7 @@ mod tests {
 
     fn encoded(identity: &Identity) -> Vec<u8> {
         let mut out = Vec::new();
-        let record = Record::Change(7, Change::Buried { ran: None, reason: "mapping".into() });
+        let record = Record::Change(7, Change::Buried { doubt: None, ran: None, reason: "mapping".into() });
         record.encode(identity, Numbering { sequence: 41, index: 0, last_index: 2 }, &mut out);
         out
     }
@@ -179,7 +199,10 @@ mod tests {
     fn a_record_comes_back_with_its_numbers() {
         let bytes = encoded(&IDENTITY);
         let (record, numbering, length) = Record::decode(&IDENTITY, &bytes).expect("it was just encoded");
-        assert_eq!(record, Record::Change(7, Change::Buried { ran: None, reason: "mapping".into() }));
+        assert_eq!(
+            record,
+            Record::Change(7, Change::Buried { doubt: None, ran: None, reason: "mapping".into() })
+        );
         assert_eq!((numbering.sequence, numbering.last_index, length), (41, 2, bytes.len()));
     }
 

@@ -130,8 +130,12 @@ type Decoded = Result<(Record, Numbering, usize), Unreadable>;
 impl Window<'_> {
     fn record(&mut self, identity: &Identity, offset: u64) -> io::Result<Decoded> {
         let header = self.at_least(offset, HEADER_LENGTH)?;
-        if header.len() < HEADER_LENGTH || header[..4] != MAGIC {
-            return Ok(Record::decode(identity, header));
+        if header.len() < HEADER_LENGTH || !Record::head_is_sound(identity, &header[..HEADER_LENGTH]) {
+            return Ok(Err(if header.len() < HEADER_LENGTH {
+                Unreadable::Short
+            } else {
+                Unreadable::Damaged
+            }));
         }
         let payload = u32::from_le_bytes(header[4..8].try_into().expect("four bytes")) as usize;
         if offset + (HEADER_LENGTH + payload) as u64 > self.length {
@@ -195,7 +199,7 @@ mod tests {
             starts.push(bytes.len() as u64);
             let reason = "x".repeat(usize::try_from(sequence).expect("small") * 100);
             let numbering = Numbering { sequence, index: 0, last_index: 0 };
-            Record::Change(sequence, Change::Buried { ran: None, reason })
+            Record::Change(sequence, Change::Buried { doubt: None, ran: None, reason })
                 .encode(&IDENTITY, numbering, &mut bytes);
         }
         file.write_all(&bytes).expect("the temporary file takes it");

@@ -100,7 +100,7 @@ impl Rig {
 
     fn deliver(&self, ticket: u64) -> Id {
         let lease = self.lease_soon();
-        self.spool().begin(lease.envelope.id, START).expect("the journal is writable");
+        self.spool().begin(lease.envelope.id, START, None).expect("the journal is writable");
         self.settle(&lease, delivered(&lease, Some(ticket)));
         lease.envelope.id
     }
@@ -136,7 +136,7 @@ fn deferred(rig: &Rig, lease: &Lease, wait: Duration) -> Change {
 }
 
 fn buried() -> Change {
-    Change::Buried { ran: Some(RAN), reason: "mapping: subject rendered empty".into() }
+    Change::Buried { doubt: None, ran: Some(RAN), reason: "mapping: subject rendered empty".into() }
 }
 
 #[test]
@@ -210,7 +210,7 @@ fn deferred_heads_wait_and_hold_back_their_conversation_only() {
     rig.put("a", "2");
     rig.put("b", "3");
     let head = rig.lease_soon();
-    rig.spool().begin(head.envelope.id, START).unwrap();
+    rig.spool().begin(head.envelope.id, START, None).unwrap();
     rig.settle(&head, deferred(&rig, &head, Duration::from_secs(60)));
     rig.reopen();
     assert_eq!(rig.deliver(7), 3);
@@ -227,12 +227,12 @@ fn an_attempt_cut_off_by_a_restart_is_unknown() {
     let mut rig = Rig::new();
     rig.put("a", "1");
     let lease = rig.lease_soon();
-    rig.spool().begin(lease.envelope.id, START).unwrap();
+    rig.spool().begin(lease.envelope.id, START, None).unwrap();
     rig.reopen();
     let again = rig.lease_soon();
     assert_eq!(
         (again.envelope.id, again.attempts, again.doubt),
-        (1, 1, Some(Doubt { since: START, looks: 0 }))
+        (1, 1, Some(Doubt { since: START, looks: 0, ticket: None }))
     );
 }
 
@@ -252,7 +252,7 @@ fn progress_survives_and_the_conversation_knows_its_ticket() {
     rig.put("a", "1");
     rig.put("a", "2");
     let lease = rig.lease_soon();
-    rig.spool().begin(1, START).unwrap();
+    rig.spool().begin(1, START, None).unwrap();
     rig.spool().progress(1, 1, 8812, true).unwrap();
     rig.settle(&lease, deferred(&rig, &lease, Duration::ZERO));
     rig.reopen();
@@ -307,7 +307,7 @@ fn dropped_and_dead_letters_stay_what_they_are_when_the_queue_is_lost() {
         rig.put(event, event);
     }
     let dead = rig.lease_soon();
-    rig.spool().begin(dead.envelope.id, START).unwrap();
+    rig.spool().begin(dead.envelope.id, START, None).unwrap();
     rig.settle(&dead, buried());
     assert_eq!(rig.spool().touch(2, Change::Dropped { at: START }).unwrap(), Touched::Done);
     assert!(rig.spool().settled(2).unwrap().is_some_and(|settled| settled.dropped));
@@ -367,7 +367,9 @@ fn a_damaged_record_is_reported_and_the_others_live() {
     rig.open();
     let end = entry.place.offset + u64::from(entry.place.length);
     assert_eq!(rig.recovery.damaged, [(1, entry.place.offset..end)]);
-    assert_eq!((rig.waiting(), rig.recovery.removed), (2, 1));
+    assert_eq!((rig.waiting(), rig.recovery.lost.as_slice()), (3, &[2][..]));
+    let (lost, _) = rig.spool().entry(2).unwrap().expect("a dead letter stays");
+    assert_eq!((lost.state, lost.reason.contains("segment 1")), (State::Dead, true), "{}", lost.reason);
     assert_eq!([rig.deliver(1), rig.deliver(2)], [1, 3]);
 }
 
@@ -398,7 +400,7 @@ fn settled_segments_go_and_a_straggler_does_not_pin_them() {
     big.body = vec![b'x'; 1000];
     rig.spool().put_and_wait(vec![big]).unwrap();
     let stuck = rig.lease_soon();
-    rig.spool().begin(stuck.envelope.id, START).unwrap();
+    rig.spool().begin(stuck.envelope.id, START, None).unwrap();
     rig.settle(&stuck, deferred(&rig, &stuck, Duration::from_secs(86_400)));
     for event in 0..80 {
         let mut envelope = rig.envelope("busy", &event.to_string());
@@ -475,7 +477,10 @@ mod model {
     #[derive(Default)]
     struct Model {
         waiting: BTreeMap<Id, Expected>,
-        known: BTreeMap<u8, Id>,
+        /// Until when an event counts as known, and its envelope.
+        known: BTreeMap<u8, (Timestamp, Id)>,
+        /// Settled when the queue was lost: the journal may have forgotten them with their segments.
+        forgotten: Vec<u8>,
         gone: Vec<Id>,
     }
 
@@ -506,7 +511,7 @@ mod model {
         assert!(leasable.contains(&id), "leased {id}, due are {leasable:?}");
         let expected = model.waiting.get_mut(&id).expect("leased what waits");
         assert_eq!((lease.attempts, lease.doubt.is_some()), (expected.attempts, expected.unknown));
-        rig.spool().begin(id, START).unwrap();
+        rig.spool().begin(id, START, None).unwrap();
         match end {
             Action::Deliver => {
                 rig.settle(&lease, delivered(&lease, Some(id)));
@@ -525,7 +530,7 @@ mod model {
                 rig.settle(&lease, buried());
                 expected.state = State::Dead;
                 expected.attempts += 1;
-                expected.unknown = true;
+                expected.unknown = false;
             }
             _ => unreachable!("not the end of an attempt"),
         }
@@ -536,10 +541,16 @@ mod model {
             Action::Put { conversation, event } => {
                 let envelope = rig.envelope(&conversation.to_string(), &event.to_string());
                 let due = envelope.received_at;
+                let is_known = model.known.get(event).is_some_and(|(expires, _)| due < *expires);
+                let expires = due.plus(envelope.dedupe_window);
                 let receipt = rig.spool().put_and_wait(vec![envelope]).unwrap();
-                assert_eq!(receipt.ids.is_empty(), model.known.contains_key(event), "event {event}");
+                assert!(
+                    receipt.ids.is_empty() == is_known || model.forgotten.contains(event),
+                    "event {event}"
+                );
                 for id in receipt.ids {
-                    model.known.insert(*event, id);
+                    model.known.insert(*event, (expires, id));
+                    model.forgotten.retain(|forgotten| forgotten != event);
                     let conversation = *conversation;
                     let fresh =
                         Expected { conversation, state: State::Queued, due, attempts: 0, unknown: false };
@@ -552,7 +563,7 @@ mod model {
                     return;
                 }
                 let lease = rig.lease_soon();
-                rig.spool().begin(lease.envelope.id, START).unwrap();
+                rig.spool().begin(lease.envelope.id, START, None).unwrap();
                 let expected = model.waiting.get_mut(&lease.envelope.id).expect("leased what waits");
                 expected.attempts += 1;
                 expected.unknown = true;
@@ -575,6 +586,8 @@ mod model {
             Action::Wait { seconds } => rig.clock.advance(Duration::from_secs(u64::from(*seconds))),
             Action::Reopen => rig.reopen(),
             Action::LoseQueue => {
+                let settled = model.known.iter().filter(|(_, (_, id))| !model.waiting.contains_key(id));
+                model.forgotten.extend(settled.map(|(event, _)| *event));
                 rig.close();
                 std::fs::remove_dir_all(rig.directory.path().join("queue")).unwrap();
                 rig.open();

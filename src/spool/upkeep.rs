@@ -30,14 +30,13 @@ enum UpkeepError {
 /// The upkeep thread's life.
 pub fn tend_until_stopped(shared: &Shared) {
     let mut trimmed_at = shared.clock.monotonic();
-    let mut forgetting_from = Hash::default();
     let mut seen = 0;
     while let Some(work) = shared.wait_for_change(seen) {
         seen = work;
         let mut result = shared.shrink();
         if shared.clock.monotonic().saturating_sub(trimmed_at) >= TRIM_INTERVAL {
             trimmed_at = shared.clock.monotonic();
-            result = result.and_then(|()| shared.trim(&mut forgetting_from));
+            result = result.and_then(|()| shared.trim());
         }
         if let Err(error) = result {
             log::warn!(
@@ -62,13 +61,16 @@ impl Shared {
             let Some((oldest, share, garbage)) = self.oldest_sealed() else { return Ok(()) };
             if share.live == 0 {
                 self.remove_segment(oldest)?;
-            } else if garbage < GARBAGE_MIN
-                || share.live_bytes * 2 > share.bytes
-                || !self.copy_forward(oldest)?
-            {
+            } else if garbage < GARBAGE_MIN || self.live_bytes() > garbage || !self.copy_forward(oldest)? {
                 return Ok(());
             }
         }
+    }
+
+    /// Copying pays while there is more garbage than live bytes: each live byte is then copied at most once
+    /// for every byte of garbage that goes.
+    fn live_bytes(&self) -> u64 {
+        self.core().segments.values().map(|share| share.live_bytes).sum()
     }
 
     /// The oldest segment nobody writes to, its share, and the garbage in the whole journal.
@@ -83,10 +85,14 @@ impl Shared {
     fn remove_segment(&self, number: u64) -> Result<(), UpkeepError> {
         // What the segment alone remembers (identities, tickets of conversations) must be durable in the queue.
         self.queue.flush()?;
-        self.files.remove(number)?;
-        super::journal::sync_directory(&self.directory.join("journal"))?;
+        if self.core().damaged.contains(&number) {
+            self.files.set_aside(number)?;
+            log::warn!("segment with damage set aside number={number}");
+        } else {
+            self.files.remove(number)?;
+            log::debug!("segment removed number={number}");
+        }
         self.core().segments.remove(&number);
-        log::debug!("segment removed number={number}");
         Ok(())
     }
 
@@ -107,7 +113,49 @@ impl Shared {
                 return Ok(false);
             }
         }
+        if self.core().segments.get(&number).is_some_and(|share| share.live > 0) {
+            self.bury_unreadable(number)?;
+        }
         Ok(self.core().segments.get(&number).is_none_or(|share| share.live == 0))
+    }
+
+    /// What the queue still expects in a segment, though the walk did not meet it, is damaged.
+    fn bury_unreadable(&self, number: u64) -> Result<(), UpkeepError> {
+        let (tell, told) = std::sync::mpsc::sync_channel(1);
+        let mut from = 0;
+        loop {
+            let mut core = self.core();
+            if core.stopping {
+                return Ok(());
+            }
+            let page = self.queue.entries(from)?;
+            for (id, entry) in page.iter().filter(|(_, entry)| entry.place.segment == number) {
+                let is_damaged =
+                    self.files.read(entry.place).is_err_and(|error| super::journal::is_damage(&error));
+                if is_damaged && !core.flights.contains_key(id) {
+                    self.bury_damaged(&mut core, *id, entry)?;
+                }
+            }
+            match page.last() {
+                Some((last, _)) => from = last + 1,
+                None => {
+                    core.damaged.insert(number);
+                    core.group.waiters.push(Box::new(move |result| drop(tell.send(result))));
+                    break;
+                }
+            }
+        }
+        self.commit_wake.notify_one();
+        // Whether it worked shows in the segment's share.
+        let _ = told.recv();
+        self.wait_for_moves();
+        Ok(())
+    }
+
+    /// The committer tells those who wait before it points the entries to their copies.
+    fn wait_for_moves(&self) {
+        let settled = self.work_wake.wait_while(self.core(), |core| core.moving > 0 && !core.stopping);
+        drop(settled.expect("no thread panics while it holds the spool"));
     }
 
     /// Copies some stragglers and waits for the sync. False when one was in flight, or the sync failed.
@@ -116,6 +164,10 @@ impl Shared {
         let mut complete = true;
         {
             let mut core = self.core();
+            if core.stopping {
+                // The committer may be gone already: nobody would answer.
+                return Ok(false);
+            }
             for (id, place) in step {
                 let Some(entry) = self.queue.entry(*id)?.filter(|entry| entry.place == *place) else {
                     continue;
@@ -124,13 +176,21 @@ impl Shared {
                     complete = false;
                     continue;
                 }
-                let envelope = self.files.read(entry.place)?;
+                let envelope = match self.files.read(entry.place) {
+                    Err(error) if super::journal::is_damage(&error) => {
+                        self.bury_damaged(&mut core, *id, &entry)?;
+                        continue;
+                    }
+                    read => read?,
+                };
                 core.copy(self.files.identity(), &envelope, entry);
             }
             core.group.waiters.push(Box::new(move |result| drop(tell.send(result))));
         }
         self.commit_wake.notify_one();
-        Ok(matches!(told.recv(), Ok(Ok(()))) && complete)
+        let synced = matches!(told.recv(), Ok(Ok(())));
+        self.wait_for_moves();
+        Ok(synced && complete)
     }
 
     /// A straggler's copy is durable: the queue points there, unless the envelope is gone meanwhile.
@@ -157,9 +217,17 @@ impl Shared {
         }
     }
 
-    fn trim(&self, forgetting_from: &mut Hash) -> Result<(), UpkeepError> {
+    fn trim(&self) -> Result<(), UpkeepError> {
         let now = self.now();
-        *forgetting_from = self.queue.forget_expired(*forgetting_from, now)?.unwrap_or_default();
+        let mut after = Some(Hash::default());
+        while let Some(from) = after {
+            // Under the lock, or an identity that is renewed meanwhile would be forgotten.
+            let core = self.core();
+            if core.stopping {
+                return Ok(());
+            }
+            after = self.queue.forget_expired(from, now)?;
+        }
         let keep = u64::try_from(self.limits().keep_delivered.as_millis()).unwrap_or(u64::MAX);
         while self.queue.trim_history(crate::clock::Timestamp(now.0.saturating_sub(keep)))? {}
         self.queue.trim_counts((now.unix_seconds() / 60).saturating_sub(COUNTS_KEPT_MINUTES))?;
@@ -169,11 +237,17 @@ impl Shared {
 
 impl Core {
     /// Appends a copy of an envelope and how it stands.
-    fn copy(&mut self, identity: &super::Identity, envelope: &super::Envelope, entry: super::Entry) {
+    pub(super) fn copy(
+        &mut self,
+        identity: &super::Identity,
+        envelope: &super::Envelope,
+        entry: super::Entry,
+    ) {
         let numbering = Numbering { sequence: self.next_sequence, index: 0, last_index: 0 };
         self.next_sequence += 1;
         let to = self.group.append(identity, numbering, &Record::Put(envelope.clone()));
         self.group.moved.push(Moved { id: envelope.id, from: entry.place, to });
+        self.moving += 1;
         self.append(identity, &Record::Standing(envelope.id, entry));
     }
 }
