@@ -73,10 +73,13 @@ impl ScriptedDesk {
         }
     }
 
-    fn find(&self, what: &'static str, marker: &str) -> Looked {
+    fn find(&self, what: &'static str, within: Option<u64>, marker: &str) -> Looked {
         let mut books = self.books();
         books.calls.push((self.clock.monotonic(), what));
-        match books.written.iter().find(|(written, ..)| written == marker) {
+        let mut written = books.written.iter();
+        let is_it =
+            |one: &&(String, u64, String)| one.0 == marker && within.is_none_or(|ticket| one.1 == ticket);
+        match written.find(is_it) {
             Some((_, ticket, _)) => Looked::Found { ticket: *ticket },
             None => Looked::Absent,
         }
@@ -97,11 +100,11 @@ impl Desk for ScriptedDesk {
     }
 
     fn find_ticket(&self, _: &Requester, marker: &str, _: Timestamp) -> Looked {
-        self.find("find ticket", marker)
+        self.find("find ticket", None, marker)
     }
 
-    fn find_note(&self, _: u64, marker: &str) -> Looked {
-        self.find("find note", marker)
+    fn find_note(&self, ticket: u64, marker: &str) -> Looked {
+        self.find("find note", Some(ticket), marker)
     }
 
     fn probe(&self) -> Result<String, Outcome> {
@@ -473,6 +476,32 @@ fn a_panic_costs_the_envelope_not_the_worker() {
     let (state, reason) = rig.reason(id);
     assert_eq!(state, State::Dead);
     assert!(reason.starts_with("bug: panicked 3 times"), "{reason}");
+}
+
+#[test]
+fn a_doubtful_write_is_looked_for_as_it_was_planned() {
+    let rig = Rig::new();
+    let dead = rig.put("a", "first");
+    rig.script([Answer::Rejected]);
+    rig.run();
+    rig.put("a", "second");
+    rig.script([Answer::DoneUnanswered]);
+    rig.run();
+    rig.spool().touch(dead, crate::spool::Change::Retried).unwrap();
+    rig.run_for(Duration::from_secs(600));
+    assert_eq!(rig.written(), owned(&[(1, "second"), (2, "first")]));
+}
+
+#[test]
+fn a_rejected_write_is_in_no_doubt_when_it_is_retried() {
+    let rig = Rig::new();
+    let dead = rig.put("a", "hello");
+    rig.script([Answer::Rejected]);
+    rig.run();
+    rig.spool().touch(dead, crate::spool::Change::Retried).unwrap();
+    rig.run();
+    assert_eq!(rig.written(), owned(&[(1, "hello")]));
+    assert_eq!(rig.desk.count("find ticket"), 0);
 }
 
 #[test]

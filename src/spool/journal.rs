@@ -99,7 +99,9 @@ impl Writer {
         }
         let active = self.active.as_mut().expect("created above");
         let offset = active.length;
-        if let Err(error) = active.file.write_all_at(bytes, offset).and_then(|()| active.file.sync_data()) {
+        if let Err(error) =
+            active.file.write_all_at(bytes, offset).and_then(|()| self.files.sync(&active.file))
+        {
             self.failed = Some(active.number);
             self.active = None;
             return Err(error);
@@ -146,15 +148,32 @@ pub struct Files {
     directory: PathBuf,
     identity: Identity,
     opened: Mutex<BTreeMap<u64, Arc<File>>>,
+    /// Makes the next sync fail after its bytes were written.
+    #[cfg(test)]
+    pub fails_once: std::sync::atomic::AtomicBool,
 }
 
 impl Files {
     pub fn new(directory: PathBuf, identity: Identity) -> Files {
-        Files { directory, identity, opened: Mutex::default() }
+        Files {
+            directory,
+            identity,
+            opened: Mutex::default(),
+            #[cfg(test)]
+            fails_once: std::sync::atomic::AtomicBool::new(false),
+        }
     }
 
     pub fn path(&self, number: u64) -> PathBuf {
         self.directory.join(segment_name(number))
+    }
+
+    fn sync(&self, file: &File) -> io::Result<()> {
+        #[cfg(test)]
+        if self.fails_once.swap(false, std::sync::atomic::Ordering::SeqCst) {
+            return Err(io::Error::other("told to fail"));
+        }
+        file.sync_data()
     }
 
     /// Bytes of a segment on disk; none when it is not there.
@@ -168,6 +187,11 @@ impl Files {
 
     fn opened(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, Arc<File>>> {
         self.opened.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[cfg(test)]
+    pub fn forget_open(&self) {
+        self.opened().clear();
     }
 
     pub fn open(&self, number: u64) -> io::Result<Arc<File>> {

@@ -121,6 +121,9 @@ pub struct Queue {
     conversations: Tree,
     history: Tree,
     counters: Tree,
+    /// Makes every write of an entry fail, as sled does after a full disk.
+    #[cfg(test)]
+    pub fails: std::sync::atomic::AtomicBool,
 }
 
 type Answer<T> = Result<T, QueueError>;
@@ -145,6 +148,8 @@ impl Queue {
             conversations: db.open_tree("conversations")?,
             history: db.open_tree("history")?,
             counters: db.open_tree("counters")?,
+            #[cfg(test)]
+            fails: std::sync::atomic::AtomicBool::new(false),
             db,
         };
         if fresh {
@@ -180,7 +185,15 @@ impl Queue {
         self.envelopes.get(id.to_be_bytes())?.map(|value| Ok(Entry::decode(checked(&value)?)?)).transpose()
     }
 
+    #[cfg(test)]
+    fn fail_if_told(&self) -> Answer<()> {
+        let fails = self.fails.load(std::sync::atomic::Ordering::SeqCst);
+        if fails { Err(QueueError::Io(std::io::Error::other("told to fail"))) } else { Ok(()) }
+    }
+
     pub fn put_entry(&self, id: Id, entry: &Entry) -> Answer<()> {
+        #[cfg(test)]
+        self.fail_if_told()?;
         self.envelopes.insert(id.to_be_bytes(), sealed(entry.encode()))?;
         Ok(())
     }
@@ -243,6 +256,8 @@ impl Queue {
     }
 
     pub fn remove_due(&self, due: Timestamp, id: Id) -> Answer<()> {
+        #[cfg(test)]
+        self.fail_if_told()?;
         self.due.remove(pair(due.0, id))?;
         Ok(())
     }

@@ -4,6 +4,7 @@ use super::*;
 use crate::clock::ManualClock;
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::Ordering;
 use tempfile::TempDir;
 
 const START: Timestamp = Timestamp(1_763_712_000_000);
@@ -427,6 +428,159 @@ fn settled_segments_go_and_a_straggler_does_not_pin_them() {
     assert_eq!((entry.state, entry.attempts, entry.reason.as_str()), (State::Deferred, 1, "503"));
     rig.clock.advance(Duration::from_secs(86_400));
     assert_eq!(rig.lease_soon().envelope.body, vec![b'x'; 1000]);
+}
+
+#[test]
+fn an_outcome_the_queue_cannot_take_is_never_attempted_again() {
+    let mut rig = Rig::new();
+    rig.put("a", "1");
+    let lease = rig.lease_soon();
+    rig.spool().begin(1, START, None).unwrap();
+    rig.spool().shared.queue.fails.store(true, Ordering::SeqCst);
+    rig.spool().settle(1, delivered(&lease, Some(7))).expect_err("the queue fails");
+    rig.spool().shared.queue.fails.store(false, Ordering::SeqCst);
+    assert!(matches!(rig.spool().lease_due(), Err(QueueError::Broken)));
+    let refused = rig.spool().put_and_wait(vec![rig.envelope("a", "2")]);
+    assert!(matches!(refused, Err(PutError::Unreadable)));
+    assert!(!rig.spool().is_sound());
+    rig.reopen();
+    assert_eq!(rig.waiting(), 0, "the journal has its delivery");
+}
+
+#[test]
+fn an_event_the_queue_cannot_take_is_kept_and_known() {
+    let mut rig = Rig::new();
+    rig.put("a", "0");
+    rig.spool().shared.queue.fails.store(true, Ordering::SeqCst);
+    let receipt = rig.spool().put_and_wait(vec![rig.envelope("b", "1")]).expect("it is in the journal");
+    assert_eq!(receipt.ids, [2]);
+    rig.reopen();
+    assert_eq!(rig.waiting(), 2);
+    let again = rig.spool().put_and_wait(vec![rig.envelope("b", "1")]).unwrap();
+    assert_eq!(again.duplicates, 1);
+}
+
+#[test]
+fn a_failed_sync_is_told_and_its_events_never_come_back() {
+    let mut rig = Rig::new();
+    rig.spool().shared.files.fails_once.store(true, Ordering::SeqCst);
+    let failed = rig.spool().put_and_wait(vec![rig.envelope("a", "1")]);
+    assert!(matches!(failed, Err(PutError::Broken(_))));
+    assert_eq!(rig.put("a", "1"), 2, "the platform's retry is taken");
+    assert_eq!(rig.deliver(7), 2);
+    rig.reopen();
+    assert_eq!((rig.waiting(), rig.recovery.damaged.len()), (0, 0));
+}
+
+#[test]
+fn a_voided_event_goes_before_the_record_that_voids_it() {
+    let mut rig = Rig::new();
+    rig.spool().shared.files.fails_once.store(true, Ordering::SeqCst);
+    rig.spool().put_and_wait(vec![rig.envelope("a", "1")]).expect_err("told to fail");
+    rig.put("a", "1");
+    rig.deliver(7);
+    let mut seen = 0;
+    for event in 0..60 {
+        let mut envelope = rig.envelope("busy", &format!("big {event}"));
+        envelope.body = vec![b'y'; 600_000];
+        rig.spool().put_and_wait(vec![envelope]).unwrap();
+        rig.deliver(9);
+        seen = rig.spool().wait_for_work(seen, Duration::from_millis(20));
+    }
+    rig.reopen();
+    assert_eq!(rig.waiting(), 0);
+}
+
+#[test]
+fn a_flipped_bit_in_the_identity_costs_nothing() {
+    let mut rig = Rig::new();
+    rig.put("a", "1");
+    rig.close();
+    let path = rig.directory.path().join("identity");
+    let mut identity = std::fs::read(&path).unwrap();
+    identity[3] ^= 1;
+    std::fs::write(&path, &identity).unwrap();
+    rig.open();
+    assert_eq!((rig.waiting(), rig.recovery.damaged.len()), (1, 0));
+    identity[3] ^= 1;
+    assert_eq!(std::fs::read(&path).unwrap(), identity, "the file is mended");
+}
+
+#[test]
+fn dead_letters_do_not_pin_what_was_delivered_among_them() {
+    let rig = Rig::new();
+    let mut seen = 0;
+    for event in 0..150 {
+        let mut envelope = rig.envelope(&event.to_string(), &event.to_string());
+        envelope.body = vec![b'y'; 600_000];
+        rig.spool().put_and_wait(vec![envelope]).unwrap();
+        let lease = rig.lease_soon();
+        rig.settle(&lease, if event < 20 { buried() } else { delivered(&lease, Some(1)) });
+        seen = rig.spool().wait_for_work(seen, Duration::from_millis(5));
+    }
+    for event in 1000..1200 {
+        if rig.spool().journal_bytes() < 60 << 20 {
+            break;
+        }
+        rig.put("busy", &event.to_string());
+        seen = rig.spool().wait_for_work(seen, Duration::from_millis(100));
+    }
+    let bytes = rig.spool().journal_bytes();
+    assert!(bytes < 60 << 20, "{bytes} bytes on disk for 12 MB of dead letters");
+}
+
+#[test]
+fn dead_letters_that_are_passed_are_not_in_the_way() {
+    let rig = Rig::new();
+    rig.put("a", "1");
+    let lease = rig.lease_soon();
+    let conversation = lease.envelope.conversation_hash();
+    rig.settle(&lease, buried());
+    let queue = &rig.spool().shared.queue;
+    assert!(!queue.has_order(conversation, 1).unwrap());
+    rig.spool().set_limits(Limits { pass_dead: false, ..rig.limits.clone() }).unwrap();
+    assert!(queue.has_order(conversation, 1).unwrap());
+}
+
+#[test]
+fn a_damaged_tail_of_a_full_segment_is_damage_and_not_a_torn_write() {
+    let mut rig = Rig::new();
+    for (event, bytes) in [("1", 10), ("2", 9_000_000), ("3", 10)] {
+        let mut envelope = rig.envelope(event, event);
+        envelope.body = vec![b'x'; bytes];
+        rig.spool().put_and_wait(vec![envelope]).unwrap();
+    }
+    rig.close();
+    std::fs::remove_dir_all(rig.directory.path().join("queue")).unwrap();
+    let path = rig.directory.path().join("journal").join(journal::segment_name(1));
+    let length = std::fs::metadata(path).unwrap().len();
+    rig.damage(1, length - 100);
+    rig.open();
+    assert_eq!((rig.waiting(), rig.recovery.torn_bytes), (2, 0));
+    assert_eq!(rig.recovery.damaged.len(), 1);
+}
+
+#[test]
+fn a_clock_that_was_ahead_does_not_park_anything() {
+    let rig = Rig::new();
+    rig.clock.jump_to(START.plus(Duration::from_secs(365 * 86_400)));
+    rig.put("a", "1");
+    rig.clock.jump_to(START);
+    assert_eq!(rig.lease_soon().envelope.id, 1);
+}
+
+#[test]
+fn a_reading_error_that_is_no_damage_buries_nothing() {
+    let rig = Rig::new();
+    rig.put("a", "1");
+    rig.spool().entry(1).unwrap().expect("it is there");
+    let path = rig.directory.path().join("journal").join(journal::segment_name(1));
+    let aside = path.with_extension("aside");
+    std::fs::rename(&path, &aside).unwrap();
+    rig.spool().shared.files.forget_open();
+    assert!(rig.spool().lease_due().is_err());
+    std::fs::rename(&aside, &path).unwrap();
+    assert_eq!(rig.lease_soon().envelope.id, 1);
 }
 
 mod model {
