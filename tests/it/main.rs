@@ -1,0 +1,14 @@
+//! The road end to end: the real binary over real HTTP against the stand-in for Freshdesk, one behaviour per file.
+
+mod answers;
+mod commit_then_reset;
+mod freshdesk_answers;
+mod harness;
+mod hostile;
+mod kill;
+mod life;
+mod notify;
+mod outage;
+mod quiet;
+mod samples;
+mod verbs;
