@@ -54,7 +54,7 @@ impl Dispatch {
         let change = match planned {
             Ok(Planned::Writes(writes)) if writes.len() > lease.step as usize => return Ok(Some(writes)),
             Ok(Planned::Writes(_)) => self.delivered_change(lease, lease.ticket, ran),
-            Ok(Planned::Unmappable(reason)) => Change::Buried { ran: Some(ran), reason },
+            Ok(Planned::Unmappable(reason)) => Change::Buried { ran: Some(ran), doubt: lease.doubt, reason },
             Ok(Planned::NoSource) => {
                 let reason = format!("source.{} is not configured", lease.envelope.source);
                 Change::Held { reason }
@@ -95,12 +95,12 @@ impl Dispatch {
 
     fn panicked(&self, orders: &Orders, lease: &Lease, ran: Ran) -> Change {
         let attempts = lease.attempts + 1;
+        let doubt = lease.doubt.or(Some(Doubt { since: ran.at, looks: 0 }));
         if attempts >= PANICS_MAX && lease.reason == PANICKED {
             let reason = format!("{PANICKED} {attempts} times (see journal, id {})", lease.envelope.id);
-            return Change::Buried { ran: Some(ran), reason };
+            return Change::Buried { ran: Some(ran), doubt, reason };
         }
         let due = self.clock.now().plus(orders.backoff.delay(attempts, self.throw()).max(orders.guard));
-        let doubt = lease.doubt.or(Some(Doubt { since: ran.at, looks: 0 }));
         Change::Deferred { attempts, due, doubt, ran, reason: PANICKED.to_owned() }
     }
 
@@ -209,7 +209,7 @@ impl Attempt<'_> {
             }
             Looked::Undecidable { reason } => {
                 let reason = format!("undecided whether it was written: {reason}");
-                Err(Stop(Change::Buried { ran: Some(self.ran()), reason }))
+                Err(Stop(Change::Buried { ran: Some(self.ran()), doubt: Some(doubt), reason }))
             }
         }
     }
@@ -246,7 +246,8 @@ impl Attempt<'_> {
             }
             Outcome::Rejected { reason } => {
                 self.dispatch.account().answered();
-                Err(Stop(Change::Buried { ran: Some(self.ran()), reason }))
+                // Surely not done: when it is retried, nothing has to be looked for.
+                Err(Stop(Change::Buried { ran: Some(self.ran()), doubt: None, reason }))
             }
             Outcome::Unknown { .. } => Err(self.postponed(outcome, Some(Doubt { since: self.at, looks: 0 }))),
             Outcome::Deferred { .. } => Err(self.postponed(outcome, None)),
@@ -281,7 +282,7 @@ impl Attempt<'_> {
                 format!("{}s", self.orders.give_up_after.as_secs())
             };
             let reason = format!("gave up after {after}, last: {reason}");
-            return Stop(Change::Buried { ran: Some(self.ran()), reason });
+            return Stop(Change::Buried { ran: Some(self.ran()), doubt, reason });
         }
         let wait = self.orders.backoff.delay(attempts, self.dispatch.throw()).max(asked.unwrap_or_default());
         let wait = if doubt.is_some() { wait.max(self.orders.guard) } else { wait };

@@ -165,6 +165,8 @@ pub enum Change {
     Buried {
         /// The attempt, when there was one.
         ran: Option<Ran>,
+        /// Set when it is unknown whether a write was done: after a retry, look before sending.
+        doubt: Option<Doubt>,
         /// One line for admins.
         reason: String,
     },
@@ -257,7 +259,8 @@ impl Change {
                 encoder.option_u64(*ticket).hash(conversation);
                 ran.encode(&mut encoder);
             }
-            Change::Buried { ran, reason } => {
+            Change::Buried { ran, doubt, reason } => {
+                encode_doubt(*doubt, &mut encoder);
                 encoder.text(reason).u8(u8::from(ran.is_some()));
                 if let Some(ran) = ran {
                     ran.encode(&mut encoder);
@@ -292,9 +295,10 @@ impl Change {
                 ran: Ran::decode(&mut decoder)?,
             },
             6 => {
+                let doubt = decode_doubt(&mut decoder)?;
                 let (reason, has_run) = (decoder.text()?, decoder.u8()? == 1);
                 let ran = if has_run { Some(Ran::decode(&mut decoder)?) } else { None };
-                Change::Buried { ran, reason }
+                Change::Buried { ran, doubt, reason }
             }
             7 => Change::Retried,
             8 => Change::Held { reason: decoder.text()? },
@@ -495,11 +499,12 @@ impl Entry {
                 self.doubt = *doubt;
                 self.reason.clone_from(reason);
             }
-            Change::Buried { ran, reason } => {
+            Change::Buried { ran, doubt, reason } => {
                 if let Some(ran) = ran {
                     self.end_try(*ran, Ended::Rejected, reason);
                 }
                 self.state = State::Dead;
+                self.doubt = *doubt;
                 self.reason.clone_from(reason);
             }
             Change::Held { reason } => {
@@ -593,8 +598,8 @@ mod tests {
             Change::Progressed { step: 1, ticket: 8812, opened: true },
             Change::Deferred { attempts: 3, due: at, doubt, ran, reason: "503".into() },
             Change::Delivered { ticket: Some(8812), conversation: [1; 16], ran },
-            Change::Buried { ran: Some(ran), reason: "gave up".into() },
-            Change::Buried { ran: None, reason: "not JSON".into() },
+            Change::Buried { ran: Some(ran), doubt, reason: "gave up".into() },
+            Change::Buried { ran: None, doubt: None, reason: "not JSON".into() },
             Change::Retried,
             Change::Held { reason: "source.x is not configured".into() },
             Change::Dropped { at },

@@ -300,7 +300,8 @@ impl Shared {
                 let reason = format!("spool: record damaged in segment {} ({error})", entry.place.segment);
                 log::error!("envelope dead id={id} reason={reason:?}");
                 let flight = self.flight(entry.clone());
-                self.changed(core, (id, &entry), flight, Change::Buried { ran: None, reason })?;
+                let change = Change::Buried { ran: None, doubt: entry.doubt, reason };
+                self.changed(core, (id, &entry), flight, change)?;
                 return Ok(None);
             }
         };

@@ -170,7 +170,7 @@ mod tests {
 
     fn encoded(identity: &Identity) -> Vec<u8> {
         let mut out = Vec::new();
-        let record = Record::Change(7, Change::Buried { ran: None, reason: "mapping".into() });
+        let record = Record::Change(7, Change::Buried { ran: None, doubt: None, reason: "mapping".into() });
         record.encode(identity, Numbering { sequence: 41, index: 0, last_index: 2 }, &mut out);
         out
     }
@@ -179,7 +179,10 @@ mod tests {
     fn a_record_comes_back_with_its_numbers() {
         let bytes = encoded(&IDENTITY);
         let (record, numbering, length) = Record::decode(&IDENTITY, &bytes).expect("it was just encoded");
-        assert_eq!(record, Record::Change(7, Change::Buried { ran: None, reason: "mapping".into() }));
+        assert_eq!(
+            record,
+            Record::Change(7, Change::Buried { ran: None, doubt: None, reason: "mapping".into() })
+        );
         assert_eq!((numbering.sequence, numbering.last_index, length), (41, 2, bytes.len()));
     }
 

@@ -195,7 +195,7 @@ mod tests {
             starts.push(bytes.len() as u64);
             let reason = "x".repeat(usize::try_from(sequence).expect("small") * 100);
             let numbering = Numbering { sequence, index: 0, last_index: 0 };
-            Record::Change(sequence, Change::Buried { ran: None, reason })
+            Record::Change(sequence, Change::Buried { ran: None, doubt: None, reason })
                 .encode(&IDENTITY, numbering, &mut bytes);
         }
         file.write_all(&bytes).expect("the temporary file takes it");
