@@ -30,7 +30,7 @@
 //! | [`gate`] | the public listener: an accept loop that never ends by itself, caps, absolute deadlines, strict framing, the relay to tiny_http | know sources, touch the spool |
 //! | [`intake`] | tiny_http and its handlers: route, verify, decode, split, filter, put, answer after the sync | Freshdesk, ticket templates, wait for the disk |
 //! | [`verify`] | who may post: header, bearer, basic, query token, HMAC; constant time | know platform names |
-//! | [`decode`] | bytes to JSON, whatever the header claims: JSON, forms, JSON inside a form, charsets, gzip with a limit | decide what an event means, quote a body |
+//! | [`decode`] | bytes to JSON, whatever the header claims: JSON, forms, JSON inside a form, charsets | decide what an event means, quote a body |
 //! | [`source`] | a compiled source, the preset with the admin's overlay: [`events`](source::Source::events) and [`plan`](source::Source::plan), both pure; `source/presets/*.toml` is what is known of platforms | I/O, the clock, chance |
 //! | [`spool`] | durable envelopes: journal (the truth) and queue (sled), group commit, duplicates, conversation → ticket, recovery, limits | HTTP, configuration, templates |
 //! | [`dispatch`] | the delivery loop: lease, plan, look, write, settle; budget, pauses and probe of the account | open sockets itself |
@@ -76,7 +76,7 @@
 //! | gate | too slow, too large, framing with two readings | 408, 413, 400 …; nothing of it goes further |
 //! | gate → tiny_http | no answer in time, broken off | 503. It may be stored: what the platform sends again is recognised as a duplicate. When tiny_http accepts no more, the process ends and is started again |
 //! | verify | wrong or no secret | 401, counted, nothing kept |
-//! | decode | not JSON, no form, bad gzip | 200 and a dead letter: sending it again would not mend it, an admin may |
+//! | decode | neither JSON nor a form, compressed | 200 and a dead letter: sending it again would not mend it, an admin may |
 //! | filter | not wanted | 200, counted, not stored |
 //! | put | spool full, disk low, stopping | 503 with `Retry-After`, before anything breaks |
 //! | put | write or sync fails | 503 for the whole group. The segment is abandoned and never synced again; its puts are voided in the next one |

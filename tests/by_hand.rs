@@ -115,3 +115,16 @@ fn a_check_without_a_file_has_no_empty_line() {
     assert!(said.contains(&format!("  error {} does not exist\n", absent.display())), "{said}");
     assert!(!said.lines().any(|line| line.trim() == "ok"), "{said}");
 }
+
+#[test]
+fn a_check_that_cannot_ask_freshdesk_says_so() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let path = home.path().join("deskspool.toml");
+    let spool = home.path().display().to_string();
+    let text = CONFIG.replace("SPOOL", &spool).replace("\"key\"", "{ credential = \"freshdesk_api_key\" }");
+    std::fs::write(&path, text).expect("write the configuration");
+    let mut check = Command::new(DESKSPOOL);
+    check.arg("check").arg(&path).env_remove("CREDENTIALS_DIRECTORY").env_remove("INVOCATION_ID");
+    let said = said(&check.output().expect("run the check"));
+    assert!(said.contains("  skip  freshdesk: not asked, systemd passes credentials"), "{said}");
+}

@@ -30,8 +30,10 @@ pub fn run(global: &Global, args: &CheckArgs, screen: &mut Screen) -> Outcome {
     let occupant = |address: SocketAddr| occupant(address, holder);
     let inputs = Inputs { path, around: &around, compile: &daemon::compile, occupant: &occupant };
     let (mut answer, config) = check(&inputs);
-    if let Some(config) = config.filter(|_| !args.offline && answer.credentials_unseen == 0) {
-        ask_freshdesk(&config, &mut answer);
+    match config.filter(|_| !args.offline) {
+        Some(config) if answer.credentials_unseen == 0 => ask_freshdesk(&config, &mut answer),
+        Some(_) => answer.skipped("freshdesk: not asked, systemd passes credentials to the service only"),
+        None => {}
     }
     if global.json {
         let lines = answer.lines.iter().map(crate::config::check::Line::to_json);
@@ -92,7 +94,8 @@ fn ask_freshdesk(config: &Config, answer: &mut Check) {
 }
 
 fn coloured(text: &str, screen: &Screen) -> String {
-    let tones = [("  ok ", Tone::Good), ("  warn ", Tone::Doubtful), ("  error ", Tone::Bad)];
+    let tones =
+        [("  ok ", Tone::Good), ("  skip ", Tone::Dim), ("  warn ", Tone::Doubtful), ("  error ", Tone::Bad)];
     let mut coloured = String::new();
     for line in text.split_inclusive('\n') {
         match tones.iter().find(|(head, _)| line.starts_with(head)) {

@@ -20,6 +20,8 @@ const TEXT_COLUMN: usize = 8;
 pub enum Line {
     /// Looked at, and fine.
     Good(String),
+    /// Not looked at, and why.
+    Skipped(String),
     /// Not fine, or doubtful.
     Found(Finding),
 }
@@ -29,6 +31,7 @@ impl Line {
     pub fn to_json(&self) -> serde_json::Value {
         match self {
             Line::Good(text) => serde_json::json!({ "result": "ok", "text": text }),
+            Line::Skipped(text) => serde_json::json!({ "result": "skipped", "text": text }),
             Line::Found(finding) => serde_json::json!({
                 "result": finding.severity.to_string(),
                 "key": finding.key,
@@ -91,6 +94,11 @@ impl Check {
         self.lines.push(Line::Good(text.into()));
     }
 
+    /// Adds what could not be looked at.
+    pub fn skipped(&mut self, text: impl Into<String>) {
+        self.lines.push(Line::Skipped(text.into()));
+    }
+
     /// Adds a finding.
     pub fn found(&mut self, finding: Finding) {
         self.lines.push(Line::Found(finding));
@@ -105,11 +113,12 @@ impl Check {
     /// The lines as admins see them, the verdict last; ends with a newline.
     pub fn render(&self) -> String {
         let mut text = String::new();
-        let good = self.lines.iter().filter(|line| matches!(line, Line::Good(_)));
+        let good = self.lines.iter().filter(|line| !matches!(line, Line::Found(_)));
         let rest = self.lines.iter().filter(|line| matches!(line, Line::Found(_)));
         for line in good.chain(rest) {
             let (word, lines) = match line {
                 Line::Good(line) => ("ok", vec![line.clone()]),
+                Line::Skipped(line) => ("skip", vec![line.clone()]),
                 Line::Found(finding) if finding.severity == Severity::Error => ("error", finding.lines(0)),
                 Line::Found(finding) => ("warn", finding.lines(0)),
             };

@@ -4,7 +4,7 @@ use super::*;
 use crate::clock::ManualClock;
 use crate::freshdesk::outcome::Looked;
 use crate::freshdesk::write::{NoteFields, Requester, TicketFields};
-use crate::spool::{Limits, State};
+use crate::spool::{Change, Limits, State};
 use std::collections::VecDeque;
 use tempfile::TempDir;
 
@@ -311,6 +311,40 @@ fn a_rejected_write_is_a_dead_letter_and_others_go_on() {
     let reason = "freshdesk 400: type is invalid (type, invalid_value)".to_owned();
     assert_eq!(rig.reason(dead), (State::Dead, reason));
     assert_eq!(rig.written(), owned(&[(1, "other")]));
+}
+
+#[test]
+fn a_rejected_write_that_is_retried_is_sent_at_once_without_looking() {
+    for restarted in [false, true] {
+        let mut rig = Rig::new();
+        let dead = rig.put("a", "hello");
+        rig.script([Answer::Rejected]);
+        rig.run();
+        if restarted {
+            rig.restart();
+        }
+        rig.spool().touch(dead, Change::Retried).unwrap();
+        rig.run();
+        assert_eq!(rig.written(), owned(&[(1, "hello")]), "restarted = {restarted}");
+        let calls: Vec<&str> = rig.desk.books().calls.iter().map(|(_, what)| *what).collect();
+        assert_eq!(calls, ["create", "create"], "restarted = {restarted}");
+    }
+}
+
+#[test]
+fn what_was_given_up_in_doubt_is_looked_for_when_it_is_retried() {
+    let mut rig = Rig::new();
+    let id = rig.put("a", "hello");
+    rig.always(Some(Answer::LostUnanswered));
+    rig.run_for(Duration::from_secs(4 * 86_400));
+    assert_eq!(rig.reason(id).0, State::Dead);
+    rig.always(None);
+    rig.restart();
+    let looks = rig.desk.count("find ticket");
+    rig.spool().touch(id, Change::Retried).unwrap();
+    rig.run_for(Duration::from_secs(600));
+    assert!(rig.desk.count("find ticket") > looks);
+    assert_eq!(rig.written(), owned(&[(1, "hello")]));
 }
 
 #[test]
