@@ -16,7 +16,7 @@ pub mod view;
 
 use crate::clock::Clock;
 use crate::dispatch::{Dispatch, Planner};
-use crate::spool::{Change, Entry, Envelope, Id, QueueError, Spool, State, Touched};
+use crate::spool::{Change, Entry, Envelope, Id, PAGE, QueueError, Spool, State, Touched};
 use crate::status::snapshot::Daemon;
 use crate::status::{Tally, snapshot};
 use serde::Serialize;
@@ -144,21 +144,17 @@ impl Rooms {
             (Method::Get, "/status") => self.status(),
             (Method::Get, "/queue") => self.queue(&Filter::of_query(query).map_err(Refused::Usage)?),
             (Method::Get, _) if path.starts_with("/envelope/") => self.show(&path["/envelope/".len()..]),
-            (Method::Post, "/count") => self.select(request, |id| {
-                Ok(match self.spool.entry(id)? {
-                    Some((_, is_in_flight)) if is_in_flight => Touched::InFlight,
-                    Some(_) => Touched::Done,
-                    None => Touched::Unknown,
-                })
-            }),
+            (Method::Post, "/count") => {
+                self.select(request, |ids| ids.iter().map(|id| self.look_up(*id)).collect())
+            }
             (Method::Post, "/retry") => {
-                let done = self.select(request, |id| self.spool.touch(id, Change::Retried));
+                let done = self.select(request, |ids| self.spool.touch_all(ids, &Change::Retried));
                 self.spool.nudge();
                 done
             }
             (Method::Post, "/drop") => {
-                let at = self.clock.now();
-                self.select(request, |id| self.spool.touch(id, Change::Dropped { at }))
+                let change = Change::Dropped { at: self.clock.now() };
+                self.select(request, |ids| self.spool.touch_all(ids, &change))
             }
             (Method::Post, "/reload") => match (self.reload)() {
                 Ok(text) => Ok(serde_json::json!({ "text": text }).to_string()),
@@ -197,22 +193,35 @@ impl Rooms {
         }
     }
 
+    /// What a verb would meet.
+    fn look_up(&self, id: Id) -> Result<Touched, QueueError> {
+        Ok(match self.spool.entry(id)? {
+            Some((_, is_in_flight)) if is_in_flight => Touched::InFlight,
+            Some(_) => Touched::Done,
+            None => Touched::Unknown,
+        })
+    }
+
     /// Applies a verb to what is selected; ids that do not exist are reported, not refused.
     fn select(
         &self,
         request: &mut Request,
-        verb: impl Fn(Id) -> Result<Touched, QueueError>,
+        verb: impl Fn(&[Id]) -> Result<Vec<Touched>, QueueError>,
     ) -> Result<String, Refused> {
         let mut body = String::new();
         request.as_reader().take(BODY_BYTES_MAX).read_to_string(&mut body)?;
         let selection: Selection =
             serde_json::from_str(&body).map_err(|error| Refused::Usage(error.to_string()))?;
         let mut done = Done::default();
-        for (id, source) in self.selected(&selection)? {
-            match verb(id)? {
-                Touched::Done => done.touch(source),
-                Touched::InFlight => done.in_flight.push(id),
-                Touched::Unknown => done.unknown.push(id),
+        // One sync a page, and between pages others get their turn.
+        for page in self.selected(&selection)?.chunks(PAGE) {
+            let ids: Vec<Id> = page.iter().map(|(id, _)| *id).collect();
+            for ((id, source), touched) in page.iter().zip(verb(&ids)?) {
+                match touched {
+                    Touched::Done => done.touch(source.clone()),
+                    Touched::InFlight => done.in_flight.push(*id),
+                    Touched::Unknown => done.unknown.push(*id),
+                }
             }
         }
         Ok(json(&done))

@@ -127,16 +127,17 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts every room. When tiny_http fails for good, `broken` is called.
+    /// Starts every room. When tiny_http or the spool fails for good, `broken` is called.
     pub fn start(
         loaded: Loaded,
         places: &Places,
-        broken: fn(&io::Error),
+        broken: fn(&str),
     ) -> Result<(Arc<Daemon>, Recovery), StartError> {
         let clock: Arc<dyn Clock> = SystemClock::new();
         let config = &loaded.config;
         let (spool, recovery) = Spool::open(&config.spool.dir, limits(config), clock.clone())?;
         let spool = Arc::new(spool);
+        spool.when_broken(broken);
         let listeners =
             config.server.listen.iter().map(|address| gate::bind("server.listen", &address.to_string()));
         let listeners = listeners.collect::<Result<Vec<_>, _>>()?;
@@ -208,7 +209,7 @@ impl Daemon {
 
     /// Whether a request would get an answer, for the watchdog.
     pub fn answers(&self, within: Duration) -> bool {
-        self.gate.upstream_answers(within)
+        self.rooms.spool.is_sound() && self.gate.upstream_answers(within)
     }
 
     /// Reads the configuration again and applies it, all or nothing. What changed, or the findings.

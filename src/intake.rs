@@ -95,12 +95,7 @@ impl Intake {
     /// Starts tiny_http on a socket in `private`, a directory that is made with mode 0700, and the workers.
     /// When tiny_http's `recv` fails, `broken` is called: the process must end, since tiny_http never accepts
     /// again.
-    pub fn run(
-        self: &Arc<Self>,
-        private: &Path,
-        workers: usize,
-        broken: fn(&io::Error),
-    ) -> io::Result<Workers> {
+    pub fn run(self: &Arc<Self>, private: &Path, workers: usize, broken: fn(&str)) -> io::Result<Workers> {
         let socket = private.join(GATE_SOCKET);
         let server = Arc::new(private_server(private, &socket)?);
         let threads = (1..=workers).map(|number| {
@@ -112,7 +107,7 @@ impl Intake {
         Ok(Workers { server, socket, threads })
     }
 
-    fn work(&self, server: &Server, broken: fn(&io::Error)) {
+    fn work(&self, server: &Server, broken: fn(&str)) {
         loop {
             match server.recv() {
                 Ok(request) => {
@@ -123,7 +118,7 @@ impl Intake {
                 }
                 // `unblock` is how a worker is told to end.
                 Err(error) if error.to_string() == "thread unblocked" => return,
-                Err(error) => return broken(&error),
+                Err(error) => return broken(&format!("intake: {error}")),
             }
         }
     }

@@ -171,7 +171,7 @@ fn start_daemon(directory: &Path, sandbox: &Sandbox) -> anyhow::Result<Arc<Daemo
     let loaded = loaded
         .map_err(|findings| anyhow::anyhow!("the demo's configuration\n{}", daemon::lines(&findings)))?;
     let places = Places { control: directory.join("control.sock"), private: directory.join("gate") };
-    let (daemon, _) = Daemon::start(loaded, &places, |error| eprintln!("intake broke: {error}"))?;
+    let (daemon, _) = Daemon::start(loaded, &places, |why| eprintln!("the daemon broke: {why}"))?;
     Ok(daemon)
 }
 

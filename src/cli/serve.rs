@@ -36,7 +36,7 @@ pub fn run(global: &Global) -> Outcome {
     let places = places(global, &loaded.config.spool.dir);
     // Before any thread is started, so that none of them gets a signal that was meant for us.
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).context("signals cannot be received")?;
-    let (daemon, recovery) = Daemon::start(loaded, &places, tiny_http_failed).map_err(anyhow::Error::from)?;
+    let (daemon, recovery) = Daemon::start(loaded, &places, broken_for_good).map_err(anyhow::Error::from)?;
     log_recovery(&recovery);
     let addresses: Vec<String> = daemon.addresses().iter().map(ToString::to_string).collect();
     log::info!(
@@ -72,9 +72,9 @@ pub fn run(global: &Global) -> Outcome {
     Ok(FINE)
 }
 
-/// tiny_http accepts no more: only a new process helps, and the spool does not mind.
-fn tiny_http_failed(error: &std::io::Error) {
-    log::error!("intake broke for good error={:?} next=\"systemd restarts deskspool\"", error.to_string());
+/// tiny_http accepts no more, or the spool cannot be written: only a new process helps, and the spool does not mind.
+fn broken_for_good(why: &str) {
+    log::error!("broken for good error={why:?} next=\"systemd restarts deskspool\"");
     std::process::exit(1);
 }
 
@@ -90,6 +90,9 @@ fn places(global: &Global, spool: &Path) -> Places {
 fn log_recovery(recovery: &Recovery) {
     if let Some(aside) = &recovery.queue_set_aside {
         log::error!("queue was unreadable and is rebuilt kept={aside}");
+    }
+    for id in &recovery.lost {
+        log::error!("envelope dead id={id} reason=\"its record is damaged, its text is lost\"");
     }
     for (segment, range) in &recovery.damaged {
         log::error!("journal damaged segment={segment} bytes={}..{}", range.start, range.end);
