@@ -29,6 +29,8 @@ use thiserror::Error;
 /// Rows that are read at a time.
 pub const PAGE: usize = 256;
 const CACHE_BYTES: u64 = 2 * 1024 * 1024;
+const LOCK_LOOKS_MAX: u32 = 200;
+const LOCK_LOOK_INTERVAL: std::time::Duration = std::time::Duration::from_millis(20);
 
 /// The queue could not be read or written.
 #[derive(Debug, Error)]
@@ -132,13 +134,13 @@ impl Queue {
     /// Opens or creates the queue in `directory`.
     pub fn open(directory: &Path) -> Answer<Queue> {
         let fresh = !directory.exists();
-        let db = sled::Config::new()
+        let config = sled::Config::new()
             .path(directory)
             .mode(sled::Mode::LowSpace)
             .cache_capacity(CACHE_BYTES)
             .flush_every_ms(None)
-            .use_compression(false)
-            .open()?;
+            .use_compression(false);
+        let db = open_unlocked(&config)?;
         let queue = Queue {
             directory: directory.to_path_buf(),
             envelopes: db.open_tree("envelopes")?,
@@ -393,6 +395,21 @@ impl Queue {
         }
         Ok(self.counters.apply_batch(old)?)
     }
+}
+
+/// Threads of a queue that was just closed in this process may hold sled's own lock for a moment longer. Other
+/// processes are kept out by the spool's lock, so the wait is never for them.
+fn open_unlocked(config: &sled::Config) -> sled::Result<Db> {
+    let (never, nothing) = (std::sync::Mutex::new(()), std::sync::Condvar::new());
+    for _ in 0..LOCK_LOOKS_MAX {
+        match config.open() {
+            Err(sled::Error::Io(error)) if error.to_string().contains("could not acquire lock") => {}
+            opened => return opened,
+        }
+        let guard = never.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        drop(nothing.wait_timeout(guard, LOCK_LOOK_INTERVAL));
+    }
+    config.open()
 }
 
 fn sealed(payload: Vec<u8>) -> Vec<u8> {
