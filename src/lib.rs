@@ -82,9 +82,9 @@
 //! | put | write or sync fails | 503 for the whole group. The segment is abandoned and never synced again; its puts are voided in the next one |
 //! | put | crash before the sync | no 200 was sent: the platform sends it again |
 //! | put | crash between sync and 200 | is in the spool; the platform's second one is a duplicate |
-//! | queue | write fails after the sync | stays in the journal; the next start brings it into the queue |
-//! | open | the queue is missing, unreadable, behind | rebuilt or mended from the journal; an unreadable one is kept as `queue.damaged.N` |
-//! | open | the journal is damaged | the records in the damaged bytes are lost, and told by segment and position |
+//! | queue | write fails after the sync | is in the journal. The queue is not asked again: the process ends, and the next start mends it |
+//! | open | the queue is missing, corrupt, behind | rebuilt or mended from the journal; a corrupt one is kept as `queue.damaged.N` |
+//! | open | the journal is damaged | the damaged bytes are told by segment and position; an envelope whose text was in them becomes a dead letter without text |
 //! | plan | template fails or renders nothing, no requester | dead with the reason; `retry` after the template was mended |
 //! | plan | the source is not configured any more | held; goes on when it is back |
 //! | plan, send | panic | deferred; dead at the third |
