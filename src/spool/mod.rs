@@ -39,6 +39,7 @@ mod recover;
 mod replay;
 mod segment;
 mod upkeep;
+mod view;
 
 #[cfg(test)]
 mod tests;
