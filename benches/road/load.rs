@@ -83,7 +83,8 @@ impl Post {
 
     /// The bytes of post number `number`.
     pub fn numbered(&mut self, number: u64) -> &[u8] {
-        for (at, number) in [(self.event_at, number), (self.conversation_at, number / POSTS_PER_CONVERSATION)] {
+        for (at, number) in [(self.event_at, number), (self.conversation_at, number / POSTS_PER_CONVERSATION)]
+        {
             let digits = format!("{number:0DIGITS$}");
             self.bytes[at..at + DIGITS].copy_from_slice(digits.as_bytes());
         }

@@ -19,7 +19,8 @@ pub fn about(directory: &Path) -> String {
         let (device, point, kind) = (words.first()?, words.get(1)?, words.get(2)?);
         directory.starts_with(point).then(|| (point.len(), format!("{kind} on {device}")))
     });
-    let system = holds.max_by_key(|(length, _)| *length).map_or("an unknown file system".to_owned(), |(_, is)| is);
+    let system =
+        holds.max_by_key(|(length, _)| *length).map_or("an unknown file system".to_owned(), |(_, is)| is);
     let warning = if system.starts_with("tmpfs") { "  (memory: the syncs cost nothing)" } else { "" };
     format!("{processors} processors, load {load} at the start; {system}{warning}")
 }

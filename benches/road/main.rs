@@ -101,7 +101,9 @@ fn main() {
     );
     let rounds: Vec<Vec<Round>> =
         (0..options.rounds).map(|_| round(scratch.path(), options.seconds)).collect();
-    println!("                          posts/s                p50 ms   p99 ms   CPU µs   disk bytes   of (a)   of (b)   of a sync each");
+    println!(
+        "                          posts/s                p50 ms   p99 ms   CPU µs   disk bytes   of (a)   of (b)   of a sync each"
+    );
     for (index, connections) in CONNECTIONS.into_iter().enumerate() {
         tell(connections, &rounds.iter().map(|round| &round[index]).collect::<Vec<_>>());
     }
@@ -144,7 +146,8 @@ fn tell(connections: usize, rounds: &[&Round]) {
         ratio(&|round| round.stored.pass.rate() / round.not_stored.pass.rate()),
         ratio(&|round| round.stored.pass.rate() / round.sync_per_event),
     );
-    let refused: u64 = rounds.iter().map(|round| round.stored.pass.refused + round.not_stored.pass.refused).sum();
+    let refused: u64 =
+        rounds.iter().map(|round| round.stored.pass.refused + round.not_stored.pass.refused).sum();
     if refused > 0 {
         println!("     {refused} posts were not answered 200: these numbers mean nothing");
     }

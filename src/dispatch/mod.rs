@@ -25,13 +25,15 @@ use crate::spool::{Envelope, Id, Leased, QueueError, Spool, hash_of};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 /// The longest a worker waits without looking at the clock again: a wall clock that jumps forward makes
 /// envelopes due at once. It is also when idle connections to Freshdesk are closed.
 const WAIT_MAX: Duration = Duration::from_secs(15);
+/// While no call may be made, what comes in is looked at this often and not at every put: nearly all of it
+/// waits, only what needs no call (a mapping that fails, a source that is gone) does not.
+const CLOSED_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Calls a look may take: the list, its second page, the spam list, the contact of a phone number.
 const CALLS_PER_LOOK: usize = 4;
 
@@ -83,6 +85,8 @@ pub struct Dispatch {
     clock: Arc<dyn Clock>,
     orders: RwLock<Arc<Orders>>,
     account: Mutex<Account>,
+    /// The account may be open again, or the workers shall end.
+    account_wake: Condvar,
     dice: Mutex<Dice>,
     is_stopping: AtomicBool,
     delivered: Box<Delivered>,
@@ -95,6 +99,8 @@ pub enum Step {
     Again,
     /// Nothing to do for this long, unless work comes in.
     Wait(Duration),
+    /// No call may be made for this long, whatever comes in.
+    Closed(Duration),
 }
 
 /// The worker threads.
@@ -137,6 +143,7 @@ impl Dispatch {
             clock,
             orders: RwLock::new(Arc::new(orders)),
             account: Mutex::new(account),
+            account_wake: Condvar::new(),
             dice: Mutex::new(Dice::random()),
             is_stopping: AtomicBool::new(false),
             delivered,
@@ -160,13 +167,22 @@ impl Dispatch {
     /// Lets the workers finish what they attempt and then end.
     pub fn stop(&self) {
         self.is_stopping.store(true, Ordering::Release);
-        self.spool.nudge();
+        self.wake();
     }
 
     /// Applies a new configuration to the attempts that start from now on.
     pub fn set_orders(&self, orders: Orders) {
         self.account().reconfigure(orders.rate_per_minute, orders.backoff, self.clock.monotonic());
         *self.orders.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(orders);
+        self.wake();
+    }
+
+    /// Lets every worker look again; one that is about to stand by may take a second longer.
+    fn wake(&self) {
+        // Under the lock, so that nobody misses the end between his look at `is_stopping` and his wait.
+        let account = self.account();
+        self.account_wake.notify_all();
+        drop(account);
         self.spool.nudge();
     }
 
@@ -207,14 +223,27 @@ impl Dispatch {
                 // Not in a mapping or the client, those are caught closer by: the spool may be half way.
                 Err(_) => return self.spool.break_down("bug: delivery panicked"),
             };
-            if let Step::Wait(duration) = step {
-                let waited = self.spool.wait_for_work(seen, duration.min(WAIT_MAX));
-                if waited == seen && duration >= WAIT_MAX {
-                    self.orders().desk.rest();
-                }
-                seen = waited;
+            let duration = match step {
+                Step::Again => continue,
+                Step::Wait(duration) => duration,
+                Step::Closed(duration) => duration.saturating_sub(self.stand_by(duration)),
+            };
+            let waited = self.spool.wait_for_work(seen, duration.min(WAIT_MAX));
+            if waited == seen && duration >= WAIT_MAX {
+                self.orders().desk.rest();
             }
+            seen = waited;
         }
+    }
+
+    /// Waits for the account, deaf to what is put meanwhile; how long.
+    fn stand_by(&self, closed_for: Duration) -> Duration {
+        let account = self.account();
+        let longest = closed_for.min(CLOSED_LOOK_INTERVAL);
+        if !self.is_stopping.load(Ordering::Acquire) {
+            drop(self.account_wake.wait_timeout(account, longest));
+        }
+        longest
     }
 
     /// One round of a worker: at most one attempt.
@@ -245,7 +274,7 @@ impl Dispatch {
             }
             Permit::NotBefore(later) => {
                 self.spool.give_back(lease.envelope.id);
-                Ok(Step::Wait(later.saturating_sub(now)))
+                Ok(Step::Closed(later.saturating_sub(now)))
             }
         }
     }
@@ -269,7 +298,7 @@ impl Dispatch {
             }
             Err(_) => self.account().failed(Cause::Server, "bug: probe panicked", now, random),
         }
-        self.spool.nudge();
+        self.wake();
     }
 }
 

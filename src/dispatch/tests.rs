@@ -239,7 +239,7 @@ impl Rig {
         loop {
             match self.dispatch.as_ref().unwrap().step().unwrap() {
                 Step::Again => {}
-                Step::Wait(wait) => {
+                Step::Wait(wait) | Step::Closed(wait) => {
                     let wait = wait.clamp(Duration::from_millis(1), WAIT_MAX);
                     if self.clock.monotonic() + wait > end {
                         self.clock.advance(end.saturating_sub(self.clock.monotonic()));

@@ -60,6 +60,9 @@ impl Shared {
     }
 }
 
+/// Bodies up to this size go to tiny_http in one write with their head: it is woken once.
+const JOINED_BYTES_MAX: usize = 16 * 1024;
+
 /// Serves a connection until it ends.
 pub(super) fn serve(shared: &Arc<Shared>, seat: Seat, stream: Stream) {
     let peer = seat.0.peer;
@@ -153,8 +156,12 @@ impl Connection<'_> {
     /// reserved until then, because the handler holds a copy.
     fn relay(&mut self, terms: Terms, limits: &Limits, reservation: Reservation) -> Result<bool, ReadError> {
         let deadline = Instant::now() + limits.answer_deadline;
-        let body = self.reader.body();
+        let mut body = self.reader.body();
         canonical::end_head(body.len(), &mut self.out);
+        if body.len() <= JOINED_BYTES_MAX {
+            self.out.extend_from_slice(body);
+            body = b"";
+        }
         let request = Outgoing { head: &self.out, body, is_head: terms.is_head, deadline };
         self.shared.pool.exchange(&request, &mut self.answer)?;
         self.shared.counters.relayed.fetch_add(1, Ordering::Relaxed);

@@ -53,6 +53,8 @@ struct State {
     /// Connections that are idle, in use, or being opened.
     open: usize,
     is_opening: bool,
+    /// Requests that wait for a connection: nobody else needs to hear that one came back.
+    waiting: usize,
     width: usize,
 }
 
@@ -163,7 +165,9 @@ impl Pool {
                 if left.is_zero() {
                     return Err(Reason::Unanswered.because("no upstream connection came free"));
                 }
+                state.waiting += 1;
                 state = self.changed.wait_timeout(state, left).expect(NO_PANIC).0;
+                state.waiting -= 1;
             }
         }
     }
@@ -221,7 +225,9 @@ const NO_PANIC: &str = "nothing panics while it holds the pool";
 impl Upstream {
     fn exchange(&mut self, request: &Outgoing<'_>, answer: &mut Answer) -> io::Result<()> {
         self.stream.write_all(request.head, request.deadline)?;
-        self.stream.write_all(request.body, request.deadline)?;
+        if !request.body.is_empty() {
+            self.stream.write_all(request.body, request.deadline)?;
+        }
         let from =
             Incoming { stream: &mut self.stream, buffer: &mut self.buffer, deadline: request.deadline };
         answer.read(from, request.is_head)?;
@@ -266,14 +272,15 @@ impl Place<'_> {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        if let Ok(mut state) = self.pool.state.lock() {
+        let is_awaited = self.pool.state.lock().is_ok_and(|mut state| {
             state.open -= 1;
             state.is_opening &= !self.is_opening;
-        }
+            state.waiting > 0
+        });
         if self.is_opening {
             self.pool.changed.notify_all();
             self.pool.opened.notify_all();
-        } else {
+        } else if is_awaited {
             self.pool.changed.notify_one();
         }
     }

@@ -9,7 +9,8 @@ use super::{Source, find};
 use crate::clock::Timestamp;
 use minijinja::value::Value;
 use ring::digest;
-use serde_json::{Value as Json, json};
+use serde::Serialize;
+use serde_json::Value as Json;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -202,7 +203,7 @@ impl Source {
             dedupe,
             dedupe_window,
             conversation,
-            body: element.json.to_string().into_bytes(),
+            body: serde_json::to_vec(element.json).expect("JSON that was read can be written"),
             context: batch.kept.to_json(&element.around),
             verdict: Verdict::Keep,
         }
@@ -244,9 +245,16 @@ struct Kept {
 
 impl Kept {
     fn to_json(&self, around: &Surroundings) -> Vec<u8> {
-        json!({"kind": around.kind, "index": around.index, "header": self.header, "query": self.query})
-            .to_string()
-            .into_bytes()
+        #[derive(Serialize)]
+        struct Context<'a> {
+            kind: &'a str,
+            index: Option<usize>,
+            header: &'a BTreeMap<String, String>,
+            query: &'a BTreeMap<String, String>,
+        }
+        let (header, query) = (&self.header, &self.query);
+        let context = Context { kind: &around.kind, index: around.index, header, query };
+        serde_json::to_vec(&context).expect("texts can be written")
     }
 }
 

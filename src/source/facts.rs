@@ -14,7 +14,7 @@ const VALUE_MAX_CHARS: usize = 1000;
 /// whose text is one of `skip` without regard to case (it is shown already).
 pub(super) fn facts(value: &Value, skip: &[String], as_html: bool) -> String {
     let skip: Vec<String> = skip.iter().map(|text| text.trim().to_lowercase()).collect();
-    let mut block = Block { skip: &skip, lines: Vec::new(), left_out: 0 };
+    let mut block = Block { skip: &skip, lines: Vec::new(), left_out: 0, ends_at: usize::MAX };
     block.walk(value, &mut Vec::new());
     let mut lines: Vec<String> =
         block.lines.iter().map(|(label, value)| line(label, value, as_html)).collect();
@@ -37,14 +37,26 @@ fn html_value(value: &str) -> String {
     html::link(value).unwrap_or_else(|| html::lines(value))
 }
 
+/// Would the block be empty? Ends at the first detail that would be in it.
+pub(super) fn is_blank(value: &Value) -> bool {
+    let mut block = Block { skip: &[], lines: Vec::new(), left_out: 0, ends_at: 1 };
+    block.walk(value, &mut Vec::new());
+    block.lines.is_empty()
+}
+
 struct Block<'a> {
     skip: &'a [String],
     lines: Vec<(String, String)>,
     left_out: usize,
+    /// Lines after which nobody looks further.
+    ends_at: usize,
 }
 
 impl Block<'_> {
     fn walk(&mut self, value: &Value, path: &mut Vec<String>) {
+        if self.lines.len() >= self.ends_at {
+            return;
+        }
         match value.kind() {
             ValueKind::Undefined | ValueKind::None => {}
             ValueKind::Map if path.len() < 12 => {
@@ -154,6 +166,26 @@ mod tests {
     fn what_is_shown_is_not_repeated() {
         check(r#"{"text":"hello","x":"y"}"#, &["hello"], false, "x: y");
         check(r#"{"turns":[{"role":"u","text":"hi"}],"x":1}"#, &["u: hi"], false, "x: 1");
+    }
+
+    #[test]
+    fn blank_is_what_has_no_lines() {
+        for json in [
+            "{}",
+            "[]",
+            "null",
+            "\"\"",
+            "0",
+            "{\"a\":{\"b\":[\" \",null]}}",
+            "{\"a\":[{\"b\":\"{{c}}\"}]}",
+            "[[],[\"x\"]]",
+            "{\"a\":null,\"b\":{\"c\":[{},{\"d\":false}]}}",
+            "{\"a\":{\"b\":{\"c\":\"undefined\"}}}",
+            "{\"\":\"x\"}",
+        ] {
+            let value = to_template(&serde_json::from_str(json).unwrap());
+            assert_eq!(is_blank(&value), facts(&value, &[], false).is_empty(), "{json}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The filters that templates have beside the engine's own.
 
-use super::facts::{facts, without};
+use super::facts::{facts, is_blank, without};
 use super::plain::{one_line, truncate};
 use super::value::{printed, to_text, words};
 use super::{html, phone};
@@ -15,6 +15,7 @@ pub(super) fn register(env: &mut Environment<'static>, country: Option<&'static 
     env.add_filter("text", |value: &Value| to_text(value));
     env.add_filter("first_line", |value: &Value| first_line(&to_text(value)));
     env.add_filter("facts", facts_filter);
+    env.add_test("blank", |value: &Value| is_blank(value));
     env.add_filter("stack", stack);
     env.add_filter("without", |value: &Value, names: Rest<String>| without(value, &names));
     env.add_filter("join", |value: &Value, by: Option<String>| join(value, by.as_deref().unwrap_or("")));

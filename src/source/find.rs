@@ -4,7 +4,7 @@
 //! and a hostile event costs little. A value that is a placeholder (`{{workflow.email}}`, `undefined`) or does
 //! not look like what is sought counts as not found.
 
-use super::fold::{fold, fold_into};
+use super::fold::{fold, fold_into, folds_to};
 use super::plain::{is_placeholder, one_line};
 use super::requester::{self, Address};
 use super::{phone, value};
@@ -84,8 +84,11 @@ impl Path {
 
     /// All values at the path, in order.
     pub fn values<'a>(&self, root: &'a Json) -> Vec<&'a Json> {
-        let mut here = vec![root];
-        for step in &self.0 {
+        let members = self.0.iter().take_while(|step| matches!(step, Step::Member { .. })).count();
+        let (members, branching) = self.0.split_at(members);
+        let one = members.iter().try_fold(root, |json, step| step.member(json));
+        let mut here: Vec<&Json> = one.into_iter().collect();
+        for step in branching {
             here = here.into_iter().flat_map(|json| step.values(json)).take(MEMBERS_MAX).collect();
         }
         here
@@ -97,17 +100,18 @@ impl Step {
         match (self, json) {
             (Step::Any, Json::Array(elements)) => elements.iter().collect(),
             (Step::Any, Json::Object(members)) => members.values().collect(),
-            (Step::Member { name, .. }, Json::Array(elements)) => {
-                name.parse::<usize>().ok().and_then(|index| elements.get(index)).into_iter().collect()
-            }
-            (Step::Member { name, folded }, Json::Object(members)) => {
-                let exact = members.get(name);
-                exact
-                    .or_else(|| members.iter().find(|(key, _)| fold(key) == *folded).map(|(_, value)| value))
-                    .into_iter()
-                    .collect()
-            }
-            _ => Vec::new(),
+            _ => self.member(json).into_iter().collect(),
+        }
+    }
+
+    fn member<'a>(&self, json: &'a Json) -> Option<&'a Json> {
+        let Step::Member { name, folded } = self else { return None };
+        match json {
+            Json::Array(elements) => name.parse::<usize>().ok().and_then(|index| elements.get(index)),
+            Json::Object(members) => members.get(name).or_else(|| {
+                members.iter().find_map(|(name, member)| folds_to(name, folded).then_some(member))
+            }),
+            _ => None,
         }
     }
 }

@@ -23,6 +23,15 @@ pub(super) fn fold_into(name: &str, folded: &mut String) {
     }
 }
 
+/// Is this the folded form of `name`? Most names differ in their first letter.
+pub(super) fn folds_to(name: &str, folded: &str) -> bool {
+    if !name.is_ascii() {
+        return fold(name) == folded;
+    }
+    let letters = name.bytes().filter(u8::is_ascii_alphanumeric).map(|byte| byte.to_ascii_lowercase());
+    letters.eq(folded.bytes())
+}
+
 /// The letter without its accent, for the letters of the languages our synonyms are in.
 fn base(c: char) -> char {
     match c {
@@ -58,6 +67,13 @@ mod tests {
         check(&["Телефон", "телефон"]);
         check(&["повідомлення", "Пові\u{301}домлення"]);
         check(&["descrição", "DESCRICAO", "descric\u{327}a\u{303}o"]);
+        for (name, other) in
+            [("E-mail Address", "email"), ("Teléfono", "telefono"), ("mail", "e_mail"), ("", "_")]
+        {
+            for (name, folded) in [(name, fold(name)), (name, fold(other)), (other, fold(name))] {
+                assert_eq!(folds_to(name, &folded), fold(name) == folded, "{name} {folded}");
+            }
+        }
         assert_ne!(fold("name"), fold("username"));
     }
 }

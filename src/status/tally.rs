@@ -94,12 +94,15 @@ impl Tally {
 
     /// Adds to a source's numbers.
     pub fn count(&self, source: &str, what: Count, times: usize) {
+        if times == 0 {
+            return;
+        }
         let now = self.clock.now();
         let mut state = self.state();
         self.turn_minute(&mut state, now);
         let row = state.current.entry(source.to_owned()).or_default();
         row[what as usize] = row[what as usize].saturating_add(u32::try_from(times).unwrap_or(u32::MAX));
-        if matches!(what, Count::Accepted | Count::Filtered | Count::Duplicate) && times > 0 {
+        if matches!(what, Count::Accepted | Count::Filtered | Count::Duplicate) {
             state.last_event.insert(source.to_owned(), now);
         }
     }
