@@ -197,8 +197,9 @@ impl Shared {
 
     /// The core, once `id` is no longer between its sync and the queue.
     pub(super) fn core_with(&self, id: Id) -> MutexGuard<'_, Core> {
-        let arrived =
-            self.work_wake.wait_while(self.core(), |core| core.arriving.values().any(|other| *other == id));
+        let arrived = self.work_wake.wait_while(self.core(), |core| {
+            self.broken.get().is_none() && core.arriving.values().any(|other| *other == id)
+        });
         arrived.expect("no thread panics while it holds the spool")
     }
 

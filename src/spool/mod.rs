@@ -225,6 +225,7 @@ impl Shared {
             log::error!(
                 "spool broken error={why:?} next=\"systemd restarts deskspool, the journal has everything\""
             );
+            self.work_wake.notify_all();
             if let Some(tell) = self.on_broken.get() {
                 tell(why);
             }

@@ -454,6 +454,7 @@ fn an_event_the_queue_cannot_take_is_kept_and_known() {
     rig.spool().shared.queue.fails.store(true, Ordering::SeqCst);
     let receipt = rig.spool().put_and_wait(vec![rig.envelope("b", "1")]).expect("it is in the journal");
     assert_eq!(receipt.ids, [2]);
+    assert!(rig.spool().entry(2).unwrap().is_none(), "asking for it does not wait for ever");
     rig.reopen();
     assert_eq!(rig.waiting(), 2);
     let again = rig.spool().put_and_wait(vec![rig.envelope("b", "1")]).unwrap();
