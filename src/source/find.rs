@@ -236,6 +236,10 @@ impl Object for Found {
         self.get(key.as_str()?)
     }
 
+    fn get_value_by_str(self: &Arc<Self>, key: &str) -> Option<Value> {
+        self.get(key)
+    }
+
     fn enumerate(self: &Arc<Self>) -> Enumerator {
         Enumerator::Values(self.finders.keys().map(Value::from).collect())
     }

@@ -45,6 +45,24 @@ impl Object for Headers {
     }
 }
 
+/// The names that templates see; too few to be worth a map, which would be built anew for each event.
+#[derive(Debug)]
+struct Members(Vec<(&'static str, Value)>);
+
+impl Object for Members {
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        self.get_value_by_str(key.as_str()?)
+    }
+
+    fn get_value_by_str(self: &Arc<Self>, key: &str) -> Option<Value> {
+        self.0.iter().find(|(name, _)| *name == key).map(|(_, value)| value.clone())
+    }
+
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        Enumerator::Values(self.0.iter().map(|(name, _)| Value::from(*name)).collect())
+    }
+}
+
 /// What of a request templates see beside the event.
 #[derive(Clone)]
 pub(super) struct Surroundings {
@@ -73,7 +91,7 @@ impl View {
             Some((_, member)) => *member = value,
             None => self.members.push((name, value)),
         }
-        self.context = Value::from_pairs(self.members.iter().cloned());
+        self.context = Value::from_object(Members(self.members.clone()));
     }
 
     /// Lets templates see who asks.
