@@ -4,6 +4,7 @@
 //! ```text
 //! cargo bench --bench road                                 about two minutes
 //! cargo bench --bench road -- --rounds 1 --seconds 0.5     a glance
+//! cargo bench --bench road -- --binary PATH                another build of the daemon
 //! DESKSPOOL_BENCH_DIR=/mnt/disk cargo bench --bench road   on another disk (default: target/tmp)
 //! ```
 //!
@@ -41,13 +42,14 @@ struct Options {
     rounds: usize,
     seconds: f64,
     directory: PathBuf,
+    binary: PathBuf,
 }
 
 impl Options {
     fn read() -> Options {
         let directory = std::env::var_os("DESKSPOOL_BENCH_DIR");
         let directory = directory.map_or_else(|| env!("CARGO_TARGET_TMPDIR").into(), PathBuf::from);
-        let mut options = Options { rounds: 5, seconds: 1.5, directory };
+        let mut options = Options { rounds: 5, seconds: 1.5, directory, binary: servers::DESKSPOOL.into() };
         let mut words = std::env::args().skip(1);
         while let Some(word) = words.next() {
             let mut value = || words.next().unwrap_or_else(|| usage(&word));
@@ -55,6 +57,7 @@ impl Options {
                 "--rounds" => options.rounds = value().parse().unwrap_or_else(|_| usage(&word)),
                 "--seconds" => options.seconds = value().parse().unwrap_or_else(|_| usage(&word)),
                 "--dir" => options.directory = value().into(),
+                "--binary" => options.binary = value().into(),
                 // cargo's own word.
                 "--bench" => {}
                 _ => usage(&word),
@@ -65,7 +68,7 @@ impl Options {
 }
 
 fn usage<T>(word: &str) -> T {
-    eprintln!("not understood: {word}\nusage: road [--rounds N] [--seconds S] [--dir PATH]");
+    eprintln!("not understood: {word}\nusage: road [--rounds N] [--seconds S] [--dir PATH] [--binary PATH]");
     std::process::exit(2);
 }
 
@@ -99,18 +102,18 @@ fn main() {
         "{BODY_BYTES} bytes per post, {} rounds of {} s each; median (least–most)\n",
         options.rounds, options.seconds
     );
-    let rounds: Vec<Vec<Round>> =
-        (0..options.rounds).map(|_| round(scratch.path(), options.seconds)).collect();
+    let rounds: Vec<Vec<Round>> = (0..options.rounds).map(|_| round(&options, scratch.path())).collect();
     println!(
         "                          posts/s                p50 ms   p99 ms   CPU µs   disk bytes   of (a)   of (b)   of a sync each"
     );
     for (index, connections) in CONNECTIONS.into_iter().enumerate() {
         tell(connections, &rounds.iter().map(|round| &round[index]).collect::<Vec<_>>());
     }
-    idle(scratch.path());
+    idle(&options.binary, scratch.path());
 }
 
-fn round(scratch: &Path, seconds: f64) -> Vec<Round> {
+fn round(options: &Options, scratch: &Path) -> Vec<Round> {
+    let seconds = options.seconds;
     let sync_per_event = disk::sync_per_event(scratch, seconds).rate();
     CONNECTIONS
         .into_iter()
@@ -121,8 +124,8 @@ fn round(scratch: &Path, seconds: f64) -> Vec<Round> {
                 disk::sync_per_group(scratch, connections, seconds)
             },
             sync_per_event,
-            not_stored: StandIn::start(scratch).measure(connections, seconds),
-            stored: Daemon::start(scratch).measure(connections, seconds),
+            not_stored: StandIn::start().measure(connections, seconds),
+            stored: Daemon::start(&options.binary, scratch).measure(connections, seconds),
         })
         .collect()
 }
@@ -186,8 +189,8 @@ impl Spread {
 }
 
 /// Memory of a daemon that nobody asks anything, and the size of its binary.
-fn idle(scratch: &Path) {
-    let daemon = Daemon::start(scratch);
+fn idle(binary: &Path, scratch: &Path) {
+    let daemon = Daemon::start(binary, scratch);
     let at_start = machine::resident_mib(daemon.process());
     let (_never, wait) = std::sync::mpsc::channel::<()>();
     let switches = machine::context_switches(daemon.process());
@@ -199,5 +202,5 @@ fn idle(scratch: &Path) {
         IDLE.as_secs(),
         switches as f64 / IDLE.as_secs_f64()
     );
-    println!("binary: {}", machine::binary(Path::new(servers::DESKSPOOL)));
+    println!("binary: {}", machine::binary(binary));
 }

@@ -47,7 +47,7 @@ pub struct Daemon {
 
 impl Daemon {
     /// Starts it and waits until it says that it is ready.
-    pub fn start(scratch: &Path) -> Daemon {
+    pub fn start(binary: &Path, scratch: &Path) -> Daemon {
         let directory = TempDir::new_in(scratch).expect("a directory for the spool");
         let path = |name: &str| directory.path().join(name);
         std::fs::write(path("deskspool.toml"), configuration(directory.path())).expect("a configuration");
@@ -56,7 +56,7 @@ impl Daemon {
         let ready = UnixDatagram::bind(sockets.path().join("ready")).expect("a socket");
         ready.set_read_timeout(Some(PATIENCE)).expect("a socket of ours");
         let log = std::fs::File::create(path("log")).expect("a log file");
-        let process = Command::new(DESKSPOOL)
+        let process = Command::new(binary)
             .arg("--config")
             .arg(path("deskspool.toml"))
             .arg("serve")
@@ -117,7 +117,7 @@ pub struct StandIn {
 
 impl StandIn {
     /// Starts this executable again as the server.
-    pub fn start(_scratch: &Path) -> StandIn {
+    pub fn start() -> StandIn {
         let directory = TempDir::new().expect("a directory for a socket");
         let executable = std::env::current_exe().expect("this executable");
         let mut process = Command::new(executable)
@@ -167,7 +167,7 @@ pub fn stand_in(socket: &Path) {
 
 fn answer(server: &Server) {
     while let Ok(mut request) = server.recv() {
-        let mut body = Vec::new();
+        let mut body = Vec::with_capacity(request.body_length().unwrap_or(0) + 1);
         request.as_reader().read_to_end(&mut body).expect("the gate passes complete requests");
         let mut response = Response::from_string(if body.is_empty() { "" } else { "{\"ok\":true}" });
         response.add_header(Header::from_bytes("Content-Type", "application/json").expect("well formed"));
