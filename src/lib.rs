@@ -110,7 +110,7 @@
 //! | tiny_http's, unnamed | an acceptor and four or more readers for each of its two sockets | `intake.rs`, `control.rs` | parse what the gate and the verbs send | sockets |
 //! | `intake-N` | 4 | `intake.rs` | verify, decode, append; never the sync | tiny_http's queue |
 //! | `spool-commit` | 1 | `spool/mod.rs` | writes and syncs groups | an appended record |
-//! | `spool-answer` | 1 | `spool/mod.rs` | answers those whose group is synced | a synced group |
+//! | `spool-answer` | 1 | `spool/mod.rs` | answers those whose group is synced, then brings their puts into the queue | a synced group |
 //! | `spool-upkeep` | 1 | `spool/mod.rs` | removes settled segments, copies stragglers, trims history | a change |
 //! | `sled-io-N` | sled's own | | idle: the queue is flushed when a segment goes | |
 //! | `dispatch-N` | `delivery.workers`, 4 | `dispatch/mod.rs` | one attempt at a time, or the probe | work, or the moment something is due |

@@ -17,6 +17,17 @@ pub struct Encoder {
 }
 
 impl Encoder {
+    /// Appends to what is in `bytes`; `finish` gives them back.
+    pub fn onto(bytes: Vec<u8>) -> Encoder {
+        Encoder { bytes }
+    }
+
+    /// Bytes without a length.
+    pub fn raw(&mut self, value: &[u8]) -> &mut Self {
+        self.bytes.extend_from_slice(value);
+        self
+    }
+
     pub fn u8(&mut self, value: u8) -> &mut Self {
         self.bytes.push(value);
         self

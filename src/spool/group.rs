@@ -1,18 +1,19 @@
 //! Group commit: what is appended while a sync runs goes out with the next one.
 //!
-//! One thread, `spool-commit`, writes and syncs; one, `spool-answer`, tells those who waited. A group that
-//! fails is answered with an error, its puts are voided in the next segment, and its changes are appended
-//! there again, so that nothing that was settled in memory is forgotten on disk.
+//! One thread, `spool-commit`, writes and syncs; one, `spool-answer`, tells those who waited and then brings
+//! the puts into the queue, while the next group is on its way to the disk. A group that fails is answered
+//! with an error, its puts are voided in the next segment, and its changes are appended there again, so that
+//! nothing that was settled in memory is forgotten on disk.
 
 use super::envelope::{Entry, Envelope, Hash, Id};
-use super::journal::{Counters, Writer};
+use super::journal::{Counters, Writer, Written};
 use super::record::{Identity, Numbering, Record};
 use super::{Core, Shared};
 use crate::clock::Timestamp;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 /// How long changes that nobody waits for may stay in memory. Losing one costs a look in Freshdesk after
@@ -20,6 +21,18 @@ use std::time::Duration;
 const LAZY: Duration = Duration::from_millis(100);
 /// The same after a failure, so that a full disk is not hammered.
 const LAZY_AFTER_FAILURE: Duration = Duration::from_secs(1);
+
+/// Waiters of two groups one after the other from which on a group is given a moment to grow.
+const CROWD_MIN: usize = 16;
+/// The longest such moment; at most twice what the last sync took, too.
+const CROWD_PATIENCE_MAX: Duration = Duration::from_millis(4);
+/// What a group's buffer may keep for a later group; a usual group under load has some 100 KiB.
+const SPARE_BYTES_MAX: usize = 512 * 1024;
+/// Groups that are on disk but not yet in the queue.
+pub const ON_THEIR_WAY_MAX: usize = 4;
+const NO_PANIC: &str = "no thread panics while it holds the spool";
+/// No number of waiters wakes the committer.
+pub const NOBODY: usize = usize::MAX;
 
 /// The journal did not take the group. It says why, in words for admins.
 #[derive(Clone, Debug)]
@@ -69,9 +82,11 @@ impl Group {
 }
 
 impl Core {
-    fn take_group(&mut self, now: Timestamp) -> (Group, Counters) {
+    /// The group, and a new one that is written into `spare`.
+    fn take_group(&mut self, now: Timestamp, spare: &mut Vec<u8>) -> (Group, Counters) {
         let counters = Counters { next_id: self.next_id, next_sequence: self.next_sequence, now };
-        (std::mem::take(&mut self.group), counters)
+        let next = Group { bytes: std::mem::take(spare), ..Group::default() };
+        (std::mem::replace(&mut self.group, next), counters)
     }
 
     /// Numbers a record that stands alone and appends it to the group.
@@ -104,78 +119,135 @@ impl Core {
     }
 }
 
+/// How it went with the last group.
+#[derive(Default)]
+struct Last {
+    waiters: usize,
+    took: Duration,
+}
+
+/// What a group on disk changes in the queue.
+pub struct Durable {
+    pub arriving: Vec<Arriving>,
+    pub moved: Vec<Moved>,
+    pub written: Written,
+}
+
+/// A group that is on disk, or is not, and who wants to know.
+pub struct Done {
+    waiters: Vec<Waiter>,
+    result: Result<Durable, CommitFailed>,
+}
+
 /// The committer thread's life: until the spool stops and everything appended is on disk.
-pub fn commit_until_stopped(shared: &Shared, mut writer: Writer, answers: &Sender<Vec<Done>>) {
-    while let Some((mut group, counters)) = shared.next_group() {
+pub fn commit_until_stopped(shared: &Shared, mut writer: Writer, answers: &SyncSender<Done>) {
+    let (mut spare, mut last) = (Vec::new(), Last::default());
+    while let Some((mut group, counters)) = shared.next_group(&mut spare, &last) {
+        let started = shared.clock.monotonic();
         let written = writer.append(&group.bytes, counters);
+        last.took = shared.clock.monotonic().saturating_sub(started);
+        last.waiters = group.waiters.len();
         let waiters = std::mem::take(&mut group.waiters);
-        match written {
+        let done = match written {
             Ok(written) => {
-                answer(answers, waiters, &Ok(()));
-                shared.group_is_durable(group, written);
+                spare = emptied(std::mem::take(&mut group.bytes));
+                Done { waiters, result: Ok(shared.group_is_written(group, written)) }
             }
             Err(error) => {
                 log::error!(
                     "journal write failed error={:?} effect=\"platforms get 503 and keep their events\"",
                     error.to_string()
                 );
-                let failed = CommitFailed(Arc::new(error));
                 let abandoned = shared.group_failed(group, writer.take_failed());
-                answer(answers, waiters.into_iter().chain(abandoned).collect(), &Err(failed));
+                let waiters = waiters.into_iter().chain(abandoned).collect();
+                Done { waiters, result: Err(CommitFailed(Arc::new(error))) }
             }
-        }
+        };
+        // The answering thread outlives this one; if it is gone the process is going down.
+        let _ = answers.send(done);
     }
 }
 
-/// Somebody who waited, and what to tell him.
-pub struct Done {
-    waiter: Waiter,
-    result: Result<(), CommitFailed>,
+/// A group's buffer for a later one, unless it has grown out of the ordinary.
+fn emptied(mut bytes: Vec<u8>) -> Vec<u8> {
+    bytes.clear();
+    if bytes.capacity() > SPARE_BYTES_MAX { Vec::new() } else { bytes }
 }
 
-fn answer(answers: &Sender<Vec<Done>>, waiters: Vec<Waiter>, result: &Result<(), CommitFailed>) {
-    if waiters.is_empty() {
-        return;
-    }
-    let done = waiters.into_iter().map(|waiter| Done { waiter, result: result.clone() }).collect();
-    // The answering thread outlives this one; if it is gone the process is going down.
-    let _ = answers.send(done);
-}
-
-/// The answering thread's life.
-pub fn answer_until_stopped(answers: &std::sync::mpsc::Receiver<Vec<Done>>) {
-    for done in answers {
-        for Done { waiter, result } in done {
+/// The answering thread's life. Groups come in the order in which they went to disk.
+pub fn answer_until_stopped(shared: &Shared, answers: &Receiver<Done>) {
+    for Done { waiters, result } in answers {
+        let told = result.as_ref().map(|_| ()).map_err(Clone::clone);
+        for waiter in waiters {
             // One that panics must not leave all that come after it without an answer.
-            if catch_unwind(AssertUnwindSafe(|| waiter(result))).is_err() {
+            if catch_unwind(AssertUnwindSafe(|| waiter(told.clone()))).is_err() {
                 log::error!("bug: an answer panicked");
             }
+        }
+        if let Ok(durable) = result {
+            shared.group_enters(durable);
         }
     }
 }
 
 impl Shared {
     /// Waits for the next group; `None` when the spool has stopped and nothing is left to write.
-    fn next_group(&self) -> Option<(Group, Counters)> {
+    fn next_group(&self, spare: &mut Vec<u8>, last: &Last) -> Option<(Group, Counters)> {
         let mut core = self.core();
         loop {
             let urgent = !core.group.waiters.is_empty() || core.stopping;
             if !core.group.is_empty() && urgent {
-                return Some(core.take_group(self.clock.now()));
+                let mut core = self.let_others_in(core, last);
+                return Some(core.take_group(self.clock.now(), spare));
             }
             if core.stopping {
                 return None;
             }
             if core.group.is_empty() {
-                core = self.commit_wake.wait(core).expect("no thread panics while it holds the spool");
+                core.wanted = 0;
+                core = self.commit_wake.wait(core).expect(NO_PANIC);
+                core.wanted = NOBODY;
                 continue;
             }
             let linger = if core.failed { LAZY_AFTER_FAILURE } else { LAZY };
-            let nobody_waits = |core: &mut Core| core.group.waiters.is_empty() && !core.stopping;
-            let waited = self.commit_wake.wait_timeout_while(core, linger, nobody_waits);
-            core = waited.expect("no thread panics while it holds the spool").0;
-            return Some(core.take_group(self.clock.now()));
+            core = self.sleep(core, 1, linger);
+            return Some(core.take_group(self.clock.now(), spare));
         }
+    }
+
+    /// Sleeps until `wanted` wait for the group, the spool stops, or time is up.
+    fn sleep<'a>(
+        &'a self,
+        mut core: MutexGuard<'a, Core>,
+        wanted: usize,
+        most: Duration,
+    ) -> MutexGuard<'a, Core> {
+        core.wanted = wanted;
+        let are_few = |core: &mut Core| core.group.waiters.len() < wanted && !core.stopping;
+        let mut core = self.commit_wake.wait_timeout_while(core, most, are_few).expect(NO_PANIC).0;
+        core.wanted = NOBODY;
+        core
+    }
+
+    /// Something was appended: wakes the committer, if that is what it sleeps for.
+    pub(super) fn wake_committer(&self, core: MutexGuard<'_, Core>) {
+        let is_awaited = core.group.waiters.len() >= core.wanted;
+        drop(core);
+        if is_awaited {
+            self.commit_wake.notify_one();
+        }
+    }
+
+    /// In a crowd, waits a moment for those who are on their way: whoever was just answered comes again, and a
+    /// sync costs as much for one as for all. Few are never kept waiting.
+    fn let_others_in<'a>(&'a self, core: MutexGuard<'a, Core>, last: &Last) -> MutexGuard<'a, Core> {
+        let crowd = last.waiters + core.group.waiters.len();
+        let wanted = crowd * 3 / 4;
+        let patience = (last.took * 2).min(CROWD_PATIENCE_MAX);
+        if crowd < CROWD_MIN || patience.is_zero() || core.group.waiters.len() >= wanted || core.stopping {
+            return core;
+        }
+        self.sleep(core, wanted, patience)
     }
 
     /// Records that failed to sync: voids the puts, repeats the changes, gives back who else must be told.

@@ -55,9 +55,15 @@ pub struct Counters {
 pub struct Written {
     pub segment: u64,
     pub offset: u64,
+    pub length: u64,
 }
 
 impl Written {
+    /// It is the first group of its segment, so the one before is sealed.
+    pub fn begins_segment(self) -> bool {
+        self.offset == SEGMENT_HEADER_LENGTH
+    }
+
     /// The journal's place of a record whose place in the group is known.
     pub fn place(self, in_group: Place) -> Place {
         Place { segment: self.segment, offset: self.offset + in_group.offset, length: in_group.length }
@@ -91,6 +97,7 @@ impl Writer {
             return Ok(Written {
                 segment: self.active.as_ref().map_or(0, |active| active.number),
                 offset: 0,
+                length: 0,
             });
         }
         if self.active.as_ref().is_none_or(|active| active.length >= SEGMENT_BYTES) {
@@ -107,7 +114,7 @@ impl Writer {
             return Err(error);
         }
         active.length += bytes.len() as u64;
-        Ok(Written { segment: active.number, offset })
+        Ok(Written { segment: active.number, offset, length: bytes.len() as u64 })
     }
 
     /// The segment that the last failed group may lie in, told once.

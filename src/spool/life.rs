@@ -1,6 +1,6 @@
 //! An envelope's life after it is durable: leased, begun, progressed, settled; and the admin's changes.
 
-use super::group::{CommitFailed, Group, Waiter};
+use super::group::{Arriving, CommitFailed, Durable, Group, Waiter};
 use super::journal::{self, Written};
 use super::queue::{PAGE, QueueError, Settled};
 use super::record::Record;
@@ -407,25 +407,49 @@ impl Shared {
         Ok(())
     }
 
-    /// The group is on disk: its puts enter the queue, its stragglers move.
-    pub(super) fn group_is_durable(&self, group: Group, written: Written) {
+    /// The group is on disk: it is counted, before anybody can settle what is in it. What it changes in the
+    /// queue waits until those who wait are told.
+    pub(super) fn group_is_written(&self, mut group: Group, written: Written) -> Durable {
         let mut core = self.core();
         core.failed = false;
-        if !group.bytes.is_empty() {
-            core.segments.entry(written.segment).or_default().bytes += group.bytes.len() as u64;
+        if written.length > 0 {
+            core.segments.entry(written.segment).or_default().bytes += written.length;
         }
-        for mut arriving in group.arriving {
+        for arriving in &mut group.arriving {
             arriving.entry.place = written.place(arriving.entry.place);
-            let entered = self.enter(&mut core, arriving.id, &arriving.entry);
-            let entered =
-                entered.and_then(|()| self.queue.remember(arriving.dedupe, arriving.expires, arriving.id));
-            if let Err(error) = entered {
-                // The event is in the journal, and still known as arriving; the next start brings it into the queue.
-                self.break_down(&error.to_string());
-                continue;
-            }
-            core.arriving.remove(&arriving.dedupe);
+            core.enter(&arriving.entry).entering += 1;
         }
+        Durable { arriving: group.arriving, moved: group.moved, written }
+    }
+
+    /// The puts of a group that is on disk enter the queue, its stragglers move.
+    pub(super) fn group_enters(&self, group: Durable) {
+        let written = group.written;
+        if group.arriving.is_empty() && group.moved.is_empty() && !written.begins_segment() {
+            return;
+        }
+        let entered: Vec<Hash> = group
+            .arriving
+            .iter()
+            .filter_map(|arriving| match self.enter(arriving) {
+                Ok(()) => Some(arriving.dedupe),
+                Err(error) => {
+                    // The event is in the journal, and still known as arriving; the next start brings it into
+                    // the queue.
+                    self.break_down(&error.to_string());
+                    None
+                }
+            })
+            .collect();
+        let mut core = self.core();
+        for dedupe in &entered {
+            core.arriving.remove(dedupe);
+        }
+        if let Some(share) = core.segments.get_mut(&written.segment) {
+            share.entering -= entered.len() as u64;
+        }
+        let is_sealed = core.segments.range(written.segment + 1..).next().is_some();
+        let may_shrink = is_sealed || written.begins_segment() || !group.moved.is_empty();
         for moved in group.moved {
             core.moving -= 1;
             self.moved(&mut core, moved.id, moved.from, written.place(moved.to));
@@ -433,14 +457,26 @@ impl Shared {
         core.work += 1;
         drop(core);
         self.work_wake.notify_all();
-        self.upkeep_wake.notify_one();
+        if may_shrink {
+            self.upkeep_wake.notify_one();
+        }
     }
 
-    fn enter(&self, core: &mut Core, id: Id, entry: &Entry) -> Answer<()> {
-        self.queue.put_entry(id, entry)?;
-        self.keep_order(id, entry)?;
-        core.enter(entry);
-        self.place_head(entry.conversation)
+    /// Brings a new envelope into the queue. The core is not locked meanwhile, so that requests and attempts
+    /// go on. The envelope stands in the order before its head is looked for, and whoever removes a head
+    /// looks for the next one after he has removed it; so one of the two places this one, if it is the head.
+    fn enter(&self, arriving: &Arriving) -> Answer<()> {
+        let Arriving { id, entry, dedupe, expires } = arriving;
+        // Whether a dead one is kept in the order can be changed, under the lock.
+        let _core = (!waits(entry)).then(|| self.core());
+        self.queue.put_entry(*id, entry)?;
+        self.keep_order(*id, entry)?;
+        match self.head(entry.conversation)? {
+            // If it is another one it has been placed.
+            Some((head, entry)) if head == *id && waits(&entry) => self.queue.insert_due(entry.due, head)?,
+            _ => {}
+        }
+        self.queue.remember(*dedupe, *expires, *id)
     }
 }
 
@@ -481,11 +517,13 @@ fn settled(entry: &Entry, flight: &Flight, change: &Change, now: Timestamp) -> S
 }
 
 impl Core {
-    pub(super) fn enter(&mut self, entry: &Entry) {
+    /// Counts an envelope; its segment's share.
+    pub(super) fn enter(&mut self, entry: &Entry) -> &mut Share {
         *self.counts.entry((entry.source.clone(), entry.state)).or_default() += 1;
         let share = self.segments.entry(entry.place.segment).or_default();
         share.live += 1;
         share.live_bytes += u64::from(entry.place.length);
+        share
     }
 
     fn leave(&mut self, entry: &Entry) {

@@ -12,9 +12,9 @@
 //! # The road through this room
 //!
 //! `put` checks limits and duplicates, numbers the envelopes and appends them to the open *group*. The
-//! thread `spool-commit` writes the group and syncs it once; `spool-answer` calls those who waited; then
-//! the envelopes enter the queue and can be leased. `lease_due` hands out the head of a conversation that
-//! is due; `begin` makes the attempt durable before its first byte may leave; `settle` records what it
+//! thread `spool-commit` writes the group and syncs it once; `spool-answer` calls those who waited and
+//! brings the envelopes into the queue, where they can be leased. `lease_due` hands out the head of a
+//! conversation that is due; `begin` makes the attempt durable before its first byte may leave; `settle` records what it
 //! came to. `spool-upkeep` removes segments whose envelopes are settled, copies stragglers forward and
 //! trims history.
 //!
@@ -22,7 +22,8 @@
 //!
 //! - What was answered `Ok` by `put` is on disk, synced.
 //! - Changes are applied to the queue and appended to the journal under one lock, so that both agree on
-//!   their order. The journal wins when they differ after a crash.
+//!   their order. The journal wins when they differ after a crash. Only new envelopes enter the queue outside
+//!   that lock: nobody can change what is not there yet.
 //! - One envelope per conversation is in flight. Dead ones keep their place in the order.
 //! - Only `queue` names `sled`.
 
@@ -159,6 +160,8 @@ struct Share {
     live: u64,
     live_bytes: u64,
     bytes: u64,
+    /// Puts that are counted as live, but on their way into the queue.
+    entering: u64,
 }
 
 /// An envelope that is being attempted. The journal has its beginning; the queue still says waiting.
@@ -182,6 +185,8 @@ struct Core {
     segments: BTreeMap<u64, Share>,
     /// Copies whose group is not yet synced, or whose entries do not yet point to them.
     moving: usize,
+    /// The committer sleeps, and is to be woken when so many wait for the group; `NOBODY` while it is awake.
+    wanted: usize,
     /// Segments with bytes that made no sense: they are set aside, not removed.
     damaged: HashSet<u64>,
     counts: BTreeMap<(String, State), u64>,
@@ -258,9 +263,9 @@ impl Spool {
         let (shared, next_segment, recovery) = recover::open(directory, limits, clock)?;
         let shared = Arc::new(shared);
         let writer = journal::Writer::new(shared.files.clone(), next_segment);
-        let (answers, answered) = std::sync::mpsc::channel();
-        let committing = shared.clone();
-        let tending = shared.clone();
+        // If the queue is slower than the disk, the disk waits: what is on its way into the queue is in memory.
+        let (answers, answered) = std::sync::mpsc::sync_channel(group::ON_THEIR_WAY_MAX);
+        let (committing, entering, tending) = (shared.clone(), shared.clone(), shared.clone());
         let mut threads = Vec::new();
         let mut start = |name: &'static str, life: Box<dyn FnOnce() + Send>| {
             let watched = shared.clone();
@@ -273,7 +278,9 @@ impl Spool {
             thread.map(|thread| threads.push(thread))
         };
         start("spool-commit", Box::new(move || group::commit_until_stopped(&committing, writer, &answers)))
-            .and_then(|()| start("spool-answer", Box::new(move || group::answer_until_stopped(&answered))))
+            .and_then(|()| {
+                start("spool-answer", Box::new(move || group::answer_until_stopped(&entering, &answered)))
+            })
             .and_then(|()| start("spool-upkeep", Box::new(move || upkeep::tend_until_stopped(&tending))))
             .map_err(|error| OpenError::Directory { directory: directory.to_path_buf(), error })?;
         Ok((Spool { shared, threads }, recovery))
@@ -296,8 +303,7 @@ impl Spool {
         let waiter: Waiter =
             Box::new(move |result| answer(result.map(|()| receipt).map_err(PutError::Broken)));
         core.group.waiters.push(waiter);
-        drop(core);
-        self.shared.commit_wake.notify_one();
+        self.shared.wake_committer(core);
     }
 
     /// Like `put`, but waits for the answer.
@@ -427,7 +433,8 @@ impl Shared {
             return Err(PutError::Full("too many events in one request"));
         }
         let limits = self.limits();
-        let held: u64 = core.counts.values().sum::<u64>() + core.arriving.len() as u64;
+        let entering: u64 = core.segments.values().map(|share| share.entering).sum();
+        let held: u64 = core.counts.values().sum::<u64>() + core.arriving.len() as u64 - entering;
         if held + events > limits.envelopes_max {
             return Err(PutError::Full("spool full"));
         }

@@ -80,20 +80,29 @@ impl From<Malformed> for Unreadable {
 impl Record {
     /// Appends the record's bytes to `out`.
     pub fn encode(&self, identity: &Identity, numbering: Numbering, out: &mut Vec<u8>) {
-        let (kind, payload) = match self {
-            Record::Put(envelope) => (KIND_PUT, envelope.encode()),
-            Record::Change(id, change) => (change.kind(), change.encode(*id)),
+        let start = out.len();
+        out.resize(start + HEADER_LENGTH, 0);
+        let mut encoder = Encoder::onto(std::mem::take(out));
+        let kind = match self {
+            Record::Put(envelope) => {
+                envelope.encode(&mut encoder);
+                KIND_PUT
+            }
+            Record::Change(id, change) => {
+                encoder.raw(&change.encode(*id));
+                change.kind()
+            }
             Record::Void { first, last } => {
-                let mut encoder = Encoder::default();
                 encoder.u64(*first).u64(*last);
-                (KIND_VOID, encoder.finish())
+                KIND_VOID
             }
             Record::Standing(id, entry) => {
-                let mut encoder = Encoder::default();
                 encoder.u64(*id).bytes(&entry.encode());
-                (KIND_STANDING, encoder.finish())
+                KIND_STANDING
             }
         };
+        *out = encoder.finish();
+        let (header, payload) = out[start..].split_at_mut(HEADER_LENGTH);
         let mut tail = [0; 16];
         tail[0] = VERSION;
         tail[1] = kind;
@@ -103,11 +112,10 @@ impl Record {
         let length = u32::try_from(payload.len()).expect("bodies are bounded far below 4 GiB").to_le_bytes();
         let check = head_check(identity, &tail, length);
         tail[6..8].copy_from_slice(&check);
-        out.extend_from_slice(&MAGIC);
-        out.extend_from_slice(&length);
-        out.extend_from_slice(&checksum(identity, &tail, length, &payload).to_le_bytes());
-        out.extend_from_slice(&tail);
-        out.extend_from_slice(&payload);
+        header[..4].copy_from_slice(&MAGIC);
+        header[4..8].copy_from_slice(&length);
+        header[8..12].copy_from_slice(&checksum(identity, &tail, length, payload).to_le_bytes());
+        header[12..].copy_from_slice(&tail);
     }
 
     /// Reads the record at the front of `bytes`; also how many bytes it takes.

@@ -69,6 +69,7 @@ pub fn open(
         flying_conversations: HashSet::new(),
         segments: left.shares,
         moving: 0,
+        wanted: super::group::NOBODY,
         damaged: recovery.damaged.iter().map(|(segment, _)| *segment).collect(),
         counts: left.counts,
         free: None,

@@ -79,7 +79,7 @@ impl Shared {
         let garbage = core.segments.values().map(|share| share.bytes.saturating_sub(share.live_bytes)).sum();
         let newest = *core.segments.last_key_value()?.0;
         let (number, share) = core.segments.first_key_value()?;
-        (*number < newest).then_some((*number, *share, garbage))
+        (*number < newest && share.entering == 0).then_some((*number, *share, garbage))
     }
 
     fn remove_segment(&self, number: u64) -> Result<(), UpkeepError> {
