@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 const ROOMS: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("backoff", &[]),
-    ("verify", &[]),
+    ("verify", &["clock"]),
     ("decode", &[]),
     ("gate", &[]),
     ("freshdesk", &["clock"]),
@@ -24,7 +24,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("config", &["source", "verify"]),
     ("dispatch", &["backoff", "clock", "freshdesk", "source", "spool"]),
     ("status", &["clock", "dispatch", "freshdesk::outcome", "spool"]),
-    ("intake", &["clock", "decode", "gate", "source", "spool", "status"]),
+    ("intake", &["clock", "decode", "gate", "source", "spool", "status", "verify"]),
     // `2h` in a filter is what `2h` is in the configuration.
     ("control", &["clock", "config::units", "dispatch", "freshdesk", "spool", "status"]),
     ("sandbox", &["clock"]),

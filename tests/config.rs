@@ -3,7 +3,8 @@
 //! Each directory in `tests/bad-config/` holds a `deskspool.toml`, maybe a `conf.d/`, and
 //! `expected-error`. Messages name the files as if they lay in `/etc/deskspool`.
 
-use deskspool::config::{self, Finding, Problem, Secret, Severity, SourceReport, Surroundings};
+use deskspool::config::{self, Finding, Problem, Severity, SourceReport, Surroundings};
+use deskspool::source::Credentials;
 use deskspool::source::table::{SourceTable, TicketTable};
 use proptest::prelude::*;
 use std::fs;
@@ -22,7 +23,7 @@ fn compile(
     _name: &str,
     table: &SourceTable,
     _ticket: &TicketTable,
-    _secrets: &[Secret],
+    _credentials: &Credentials,
 ) -> Result<((), SourceReport), Vec<Problem>> {
     let verify = table.verify.clone().unwrap_or_default();
     let report = SourceReport {

@@ -10,15 +10,13 @@ use preset_cases::{Case, compare, golden, world};
 use std::path::Path;
 
 /// Cases that this test cannot or need not decide, and who does.
-const ELSEWHERE: [(&str, &str); 9] = [
+const ELSEWHERE: [(&str, &str); 7] = [
     ("generic/chunked", "the gate removes the framing"),
     ("generic/content-length-too-long-header-only", "the gate refuses by the head"),
     ("generic/get-on-hook", "intake answers methods"),
     ("generic/options-preflight", "intake answers methods"),
     ("generic/path-traversal", "intake routes"),
     ("generic/unknown-source-path", "intake routes"),
-    ("generic/gzip", "compressed bodies are the platforms' issue"),
-    ("generic/hmac-gzip-signed-raw", "compressed bodies are the platforms' issue"),
     ("generic/non-ascii-header", "the gate passes or refuses the header"),
 ];
 

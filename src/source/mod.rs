@@ -10,6 +10,7 @@
 //! | `table` | the schema of a source, shared with the configuration |
 //! | `presets` | the shipped files |
 //! | `compile`, `layers`, `problem` | tables to a source, and what is wrong with them |
+//! | `entry` | who may post: the tables' schemes, addresses and handshakes |
 //! | `template`, `filters`, `facts`, `scan` | the template engine, its limits, its filters, its mistakes |
 //! | `find`, `fold` | finders: fields by paths and by synonyms |
 //! | `value`, `html`, `plain`, `words` | JSON, HTML and text as templates and agents need them |
@@ -19,6 +20,7 @@
 //! | `plan` | an event to its Freshdesk writes |
 
 mod compile;
+mod entry;
 mod event;
 mod facts;
 mod filters;
@@ -39,6 +41,7 @@ mod value;
 mod view;
 mod words;
 
+pub use entry::Credentials;
 pub use event::{EVENTS_MAX, EventDraft, RequestContext, Verdict};
 pub use plan::MappingError;
 pub use presets::{Preset, preset, presets};
