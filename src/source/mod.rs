@@ -16,11 +16,13 @@
 //! | `requester`, `phone` | who asks |
 //! | `event` | requests to event drafts: split, filter, ids, conversation |
 //! | `view` | one event as templates see it |
-//! | `plan` | an event to its Freshdesk writes |
+//! | `rule` | which of them becomes what |
+//! | `plan`, `fields` | an event to its Freshdesk writes, and what they carry |
 
 mod compile;
 mod event;
 mod facts;
+mod fields;
 mod filters;
 mod find;
 mod fold;
@@ -32,6 +34,7 @@ mod plan;
 mod presets;
 mod problem;
 mod requester;
+mod rule;
 mod scan;
 pub mod table;
 mod template;
@@ -46,9 +49,10 @@ pub use problem::{Layer, Origin, Problem, Within};
 pub use view::StoredEvent;
 
 use crate::verify::Verifier;
-use compile::{Rule, Texts, Windows};
+use compile::{Texts, Windows};
 use find::Finders;
-use layers::{NoteMap, RequesterMap, TicketMap};
+use layers::RequesterMap;
+use rule::{Effects, Rule};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -66,8 +70,7 @@ pub struct Source {
     finders: Arc<Finders>,
     requester: RequesterMap,
     fallback: Option<RequesterMap>,
-    ticket: TicketMap,
-    note: NoteMap,
+    effects: Effects,
     rules: Vec<Rule>,
     origins: BTreeMap<String, Origin>,
     engine: Engine,
