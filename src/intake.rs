@@ -164,11 +164,7 @@ impl Intake {
         }
         let context =
             RequestContext { kind, headers: &headers, query: &query, received_at: incoming.received_at };
-        let content_type = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-type"));
-        let drafts = match decode(&body, content_type.map(|(_, value)| value.as_str())) {
-            Ok(decoded) => source.events(&context, &decoded.value),
-            Err(error) => vec![unreadable(source.name(), kind, body, error.to_string())],
-        };
+        let drafts = drafts(source, &context, body);
         self.put(incoming, source.name(), drafts);
     }
 
@@ -305,6 +301,15 @@ fn envelope(source: &str, incoming: &Incoming, draft: EventDraft, born_dead: Opt
     }
 }
 
+/// What an authenticated request contains. `deskspool try` asks the same.
+pub fn drafts(source: &Source, request: &RequestContext<'_>, body: Vec<u8>) -> Vec<EventDraft> {
+    let content_type = request.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-type"));
+    match decode(&body, content_type.map(|(_, value)| value.as_str())) {
+        Ok(decoded) => source.events(request, &decoded.value),
+        Err(error) => vec![unreadable(source.name(), request.kind, body, error.to_string())],
+    }
+}
+
 /// An authenticated body that makes no sense is kept as a dead letter: the platform cannot mend it by
 /// sending it again, an admin may.
 fn unreadable(source: &str, kind: &str, body: Vec<u8>, reason: String) -> EventDraft {
@@ -327,7 +332,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// `/in/<source>` or `/in/<source>/<kind>`.
-fn route(path: &str) -> Option<(&str, &str)> {
+pub fn route(path: &str) -> Option<(&str, &str)> {
     let rest = path.strip_prefix("/in/")?;
     let rest = rest.strip_suffix('/').unwrap_or(rest);
     let (name, kind) = rest.split_once('/').unwrap_or((rest, ""));

@@ -11,4 +11,5 @@ mod notify;
 mod outage;
 mod quiet;
 mod samples;
+mod tried;
 mod verbs;
