@@ -24,7 +24,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("config", &["source", "verify"]),
     ("dispatch", &["backoff", "clock", "freshdesk", "source", "spool"]),
     ("status", &["clock", "dispatch", "freshdesk::outcome", "spool"]),
-    ("intake", &["clock", "decode", "gate", "source", "spool", "status"]),
+    ("intake", &["clock", "decode", "gate", "source", "spool", "status", "verify"]),
     // It goes intake's own way, so that what is tried is what happens.
     ("trial", &["clock", "freshdesk", "intake", "source"]),
     // `2h` in a filter is what `2h` is in the configuration.

@@ -7,6 +7,7 @@ pub mod check;
 pub mod demo;
 pub mod preset;
 pub mod queue;
+pub mod refused;
 pub mod render;
 pub mod sandbox;
 pub mod serve;
@@ -89,6 +90,8 @@ enum Verb {
     Queue(FilterArgs),
     /// One envelope, its attempts, what it would write
     Show(show::ShowArgs),
+    /// The last requests that were turned away, and why
+    Refused(refused::RefusedArgs),
     /// Make envelopes due now
     Retry(change::ChangeArgs),
     /// Give up on envelopes
@@ -206,6 +209,7 @@ pub fn run() -> ExitCode {
         Verb::Status => status::run(&cli.global, &mut screen),
         Verb::Queue(args) => queue::run(&cli.global, args, &mut screen),
         Verb::Show(args) => show::run(&cli.global, args, &mut screen),
+        Verb::Refused(args) => refused::run(&cli.global, args, &mut screen),
         Verb::Retry(args) => change::retry(&cli.global, args, &mut screen),
         Verb::Drop(args) => change::drop_envelopes(&cli.global, args, &mut screen),
         Verb::Try(args) => trial::run(&cli.global, args, &mut screen),

@@ -12,4 +12,5 @@ mod outage;
 mod quiet;
 mod samples;
 mod tried;
+mod turned_away;
 mod verbs;
