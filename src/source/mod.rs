@@ -18,9 +18,11 @@
 //! | `view` | one event as templates see it |
 //! | `rule` | which of them becomes what |
 //! | `plan`, `fields` | an event to its Freshdesk writes, and what they carry |
+//! | `explain` | why it becomes what it becomes, for people |
 
 mod compile;
 mod event;
+mod explain;
 mod facts;
 mod fields;
 mod filters;
@@ -43,6 +45,7 @@ mod view;
 mod words;
 
 pub use event::{EVENTS_MAX, EventDraft, RequestContext, Verdict};
+pub use explain::{Asked, Empty, Explanation};
 pub use plan::MappingError;
 pub use presets::{Preset, preset, presets};
 pub use problem::{Layer, Origin, Problem, Within};
