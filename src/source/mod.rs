@@ -17,6 +17,7 @@
 //! | `event` | requests to event drafts: split, filter, ids, conversation |
 //! | `view` | one event as templates see it |
 //! | `plan` | an event to its Freshdesk writes |
+//! | `suggest` | what an unknown event probably means, for people |
 //! | `explain` | why it becomes what it becomes, for people |
 
 mod compile;
@@ -35,6 +36,7 @@ mod presets;
 mod problem;
 mod requester;
 mod scan;
+mod suggest;
 pub mod table;
 mod template;
 mod value;
@@ -46,6 +48,7 @@ pub use explain::{Asked, Empty, Explanation};
 pub use plan::MappingError;
 pub use presets::{Preset, preset, presets};
 pub use problem::{Layer, Origin, Problem, Within};
+pub use suggest::{Suggestion, suggest};
 pub use view::StoredEvent;
 
 use crate::verify::Verifier;
