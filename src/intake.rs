@@ -7,13 +7,17 @@
 //! purpose. Nothing of a request that failed verification is kept. Peers get bland text. Neither bodies
 //! nor URLs with their tokens are logged. It knows neither Freshdesk nor ticket templates.
 
+use crate::capture::{Captured, Captures};
 use crate::clock::{Clock, Timestamp};
 use crate::decode::{DecodeError, Posted, decode};
 use crate::gate::{PEER_HEADER, PING_TARGET};
 use crate::source::{EventDraft, RequestContext, Source, Sources, Verdict};
 use crate::spool::{Envelope, PutError, Receipt, Spool, hash_of};
+use crate::status::refused::{NO_SOURCE, Refused, brought, masked};
 use crate::status::{Count, Tally};
 use crate::verify::{Evidence, Handshake, Refusal};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use std::io;
 use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -30,6 +34,9 @@ const RETRY_AFTER_STOPPING: &str = "10";
 /// How long a body that could not be understood is recognised when it is sent again.
 const UNREADABLE_WINDOW: Duration = Duration::from_secs(600);
 
+/// Headers or parameters.
+type Pairs = [(String, String)];
+
 /// The socket between gate and tiny_http, in a directory that only we can enter.
 const GATE_SOCKET: &str = "gate.sock";
 /// A Unix socket's path has room for 108 bytes, one of them zero.
@@ -41,6 +48,7 @@ pub struct Intake {
     clock: Arc<dyn Clock>,
     tally: Arc<Tally>,
     accepted: RwLock<Arc<Accepted>>,
+    captures: Arc<Captures>,
 }
 
 /// What a reload changes.
@@ -110,7 +118,13 @@ impl Intake {
         body_bytes_max: usize,
     ) -> Intake {
         let accepted = RwLock::new(Arc::new(Accepted { sources, body_bytes_max }));
-        Intake { spool, clock, tally, accepted }
+        let captures = Arc::new(Captures::new(clock.clone()));
+        Intake { spool, clock, tally, accepted, captures }
+    }
+
+    /// Those who wait for a real request.
+    pub fn captures(&self) -> Arc<Captures> {
+        self.captures.clone()
     }
 
     /// Applies new sources to the requests that come from now on.
@@ -159,17 +173,16 @@ impl Intake {
             Incoming { peer, received_at: self.clock.now(), started: self.clock.monotonic(), request };
         let target = incoming.request.url().to_owned();
         let (path, query) = target.split_once('?').unwrap_or((&target, ""));
+        let Some((name, rest)) = route(path) else { return reply(incoming.request, &UNKNOWN) };
         let accepted = self.accepted.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let found = route(path).and_then(|(name, rest)| Some((accepted.sources.get(name)?, rest)));
-        let Some((source, rest)) = found else {
-            // The path may hold the secret of a source that is misspelled.
-            log::debug!("request for an unknown source from={}", incoming.peer);
+        let Some(source) = accepted.sources.get(name) else {
+            self.refuse_unknown(name, &incoming.peer);
             return reply(incoming.request, &UNKNOWN);
         };
-        let Some(place) = Place::of(source, rest) else { return reply(incoming.request, &UNKNOWN) };
+        let Some(place) = place(source, rest) else { return reply(incoming.request, &UNKNOWN) };
         let query = parameters(query);
         match incoming.request.method() {
-            Method::Post => self.take(incoming, &accepted, &place, &query),
+            Method::Post => self.take(incoming, &accepted, (source, &place), &query),
             Method::Get | Method::Head => self.greet(incoming, source, &query),
             _ => reply(incoming.request, &NOT_ALLOWED),
         }
@@ -179,18 +192,18 @@ impl Intake {
     fn greet(&self, incoming: Incoming, source: &Source, query: &[(String, String)]) {
         match source.verifier().shake(incoming.address(), query) {
             Handshake::None => reply(incoming.request, &HELLO),
-            handshake => self.answer_handshake(incoming, source, handshake),
+            handshake => self.answer_handshake(incoming, source, (handshake, query)),
         }
     }
 
-    fn answer_handshake(&self, incoming: Incoming, source: &Source, handshake: Handshake) {
+    fn answer_handshake(&self, incoming: Incoming, source: &Source, (handshake, query): (Handshake, &Pairs)) {
         match handshake {
             Handshake::Answer(text) => {
                 log::info!("handshake answered source={} from={}", source.name(), incoming.peer);
                 reply_text(incoming.request, &text);
             }
             Handshake::Refused(refusal) => {
-                self.refuse(source.name(), &incoming.peer, &refusal.to_string());
+                self.refuse(source, &incoming.peer, &refusal, (&headers(&incoming.request), query));
                 reply(incoming.request, &FORBIDDEN);
             }
             Handshake::None => {}
@@ -202,10 +215,9 @@ impl Intake {
         &self,
         mut incoming: Incoming,
         accepted: &Accepted,
-        place: &Place<'_>,
-        query: &[(String, String)],
+        (source, place): (&Source, &Place),
+        query: &Pairs,
     ) {
-        let source = place.source;
         let body = match read_body(&mut incoming.request) {
             Ok(body) => body,
             Err(error) => {
@@ -213,13 +225,13 @@ impl Intake {
                 return reply(incoming.request, &CUT_SHORT);
             }
         };
+        let headers = headers(&incoming.request);
         if body.is_empty() {
             let handshake = source.verifier().shake(incoming.address(), query);
             if handshake != Handshake::None {
-                return self.answer_handshake(incoming, source, handshake);
+                return self.answer_handshake(incoming, source, (handshake, query));
             }
         }
-        let headers = headers(&incoming.request);
         let evidence = Evidence {
             peer: incoming.address(),
             now: incoming.received_at,
@@ -229,41 +241,68 @@ impl Intake {
             query,
             body: &body,
         };
-        if let Err(refusal) = source.verifier().check(&evidence) {
-            return self.turn_away(incoming, source, &body, &refusal);
+        let verified = source.verifier().check(&evidence);
+        if self.captures.wants(source.name()) {
+            let refusal = verified.as_ref().err();
+            self.captures.offer(&captured(&incoming, (source, place), (&headers, query, &body), refusal));
+        }
+        if let Err(refusal) = verified {
+            return self.turn_away(incoming, source, &refusal, (&headers, query, &body));
         }
         let kind = &place.kind;
         let context = RequestContext { kind, headers: &headers, query, received_at: incoming.received_at };
-        let posted = Posted { body: &body, headers: &headers, bytes_max: accepted.body_bytes_max };
-        let (drafts, answer) = match decode(&posted) {
-            Ok(decoded) => (source.events(&context, &decoded.value), &TAKEN),
-            Err(error @ DecodeError::TooLarge(_)) => {
-                self.refuse(source.name(), &incoming.peer, &error.to_string());
-                return reply(incoming.request, &TOO_LARGE);
-            }
-            Err(error) => {
-                let answer = answer_to(&error);
-                (vec![unreadable(source.name(), kind, body, error.to_string())], answer)
-            }
-        };
-        self.put(incoming, source.name(), drafts, answer);
+        let (drafts, error) = drafts(source, &context, body, accepted.body_bytes_max);
+        if let Some(error @ DecodeError::TooLarge(_)) = &error {
+            let refusal = Refusal::because(error.to_string());
+            self.refuse(source, &incoming.peer, &refusal, (&headers, query));
+            return reply(incoming.request, &TOO_LARGE);
+        }
+        self.put(incoming, source.name(), drafts, answer_to(error.as_ref()));
     }
 
     /// A request that did not prove itself. Nothing of it is kept.
-    fn turn_away(&self, incoming: Incoming, source: &Source, body: &[u8], refusal: &Refusal) {
+    fn turn_away(
+        &self,
+        incoming: Incoming,
+        source: &Source,
+        refusal: &Refusal,
+        (headers, query, body): (&Pairs, &Pairs, &[u8]),
+    ) {
         let is_test = source.verifier().handshake.is_empty_post_open && body.trim_ascii().is_empty();
         if is_test && !refusal.is_address {
             log::info!("empty post answered source={} from={}", source.name(), incoming.peer);
             return reply(incoming.request, &TAKEN);
         }
-        self.refuse(source.name(), &incoming.peer, &refusal.to_string());
+        self.refuse(source, &incoming.peer, refusal, (headers, query));
         reply(incoming.request, if refusal.is_address { &FORBIDDEN } else { &UNAUTHORIZED });
     }
 
-    fn refuse(&self, source: &str, peer: &str, why: &str) {
-        if let Some(unlogged) = self.tally.refuse(source, why) {
+    fn refuse(&self, source: &Source, peer: &str, refusal: &Refusal, (headers, query): (&Pairs, &Pairs)) {
+        let verifier = source.verifier();
+        let expected = verifier.secret_header().or(verifier.secret_query());
+        let refused = Refused {
+            from: peer.to_owned(),
+            why: refusal.why.clone(),
+            detail: refusal.detail.clone(),
+            brought: brought(headers, query, expected),
+            ..Refused::default()
+        };
+        let source = source.name();
+        self.tally.remember_refused(source, refused);
+        let why = refusal.to_string();
+        if let Some(unlogged) = self.tally.refuse(source, &why) {
             log::warn!("event refused source={source} from={peer} reason={why:?} before_unlogged={unlogged}");
         }
+    }
+
+    /// The name is not told in full: it may be a secret that stands where the name should.
+    fn refuse_unknown(&self, name: &str, peer: &str) {
+        log::debug!("request for an unknown source from={peer}");
+        let begin: String = name.chars().take(3).collect();
+        let detail = format!("{begin:?}… of {} characters", name.chars().count());
+        let why = "no source of that name".to_owned();
+        let refused = Refused { from: peer.to_owned(), why, detail, ..Refused::default() };
+        self.tally.remember_refused(NO_SOURCE, refused);
     }
 
     /// Puts what is to be kept, and answers after the sync.
@@ -394,6 +433,45 @@ fn envelope(source: &str, incoming: &Incoming, draft: EventDraft, born_dead: Opt
     }
 }
 
+/// What an authenticated request contains, and why it was not understood. `deskspool try` asks the same.
+pub fn drafts(
+    source: &Source,
+    request: &RequestContext<'_>,
+    body: Vec<u8>,
+    bytes_max: usize,
+) -> (Vec<EventDraft>, Option<DecodeError>) {
+    match decode(&Posted { body: &body, headers: request.headers, bytes_max }) {
+        Ok(decoded) => (source.events(request, &decoded.value), None),
+        Err(error) => (vec![unreadable(source.name(), request.kind, body, error.to_string())], Some(error)),
+    }
+}
+
+/// A request as it is shown to people: without its secrets.
+fn captured(
+    incoming: &Incoming,
+    (source, place): (&Source, &Place),
+    (headers, query, body): (&Pairs, &Pairs, &[u8]),
+    refusal: Option<&Refusal>,
+) -> Captured {
+    let verifier = source.verifier();
+    let path = match incoming.request.url().split('?').next().unwrap_or_default() {
+        _ if !place.token.is_empty() => format!("/in/{}/(secret)/{}", source.name(), place.kind),
+        path => path.to_owned(),
+    };
+    let query = form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(masked(query, verifier.secret_query()))
+        .finish();
+    Captured {
+        source: source.name().to_owned(),
+        received_at: incoming.received_at.to_string(),
+        from: incoming.peer.clone(),
+        target: if query.is_empty() { path } else { format!("{path}?{query}") },
+        headers: masked(headers, verifier.secret_header()),
+        verified: refusal.map_or_else(|| "ok".to_owned(), Refusal::to_string),
+        body: BASE64_STANDARD.encode(body),
+    }
+}
+
 /// An authenticated body that makes no sense is kept as a dead letter: the platform cannot mend it by
 /// sending it again, an admin may.
 fn unreadable(source: &str, kind: &str, body: Vec<u8>, reason: String) -> EventDraft {
@@ -415,45 +493,41 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// What a platform is told of a body that is kept but was not understood. 200 where sending the same again
-/// would change nothing; what can be sent in another way, or whole, is asked for.
-fn answer_to(error: &DecodeError) -> &'static Reply {
+/// What a platform is told of what is kept, understood or not. 200 where sending the same again would change
+/// nothing; what can be sent in another way, or whole, is asked for.
+fn answer_to(error: Option<&DecodeError>) -> &'static Reply {
     match error {
-        DecodeError::UnknownCoding => &BAD_CODING,
-        DecodeError::Damaged(_) => &DAMAGED,
-        DecodeError::TooLarge(_) => &TOO_LARGE,
+        Some(DecodeError::UnknownCoding) => &BAD_CODING,
+        Some(DecodeError::Damaged(_)) => &DAMAGED,
         _ => &TAKEN,
     }
 }
 
 /// A source's name and what stands behind it: nothing, or one or two parts.
-fn route(path: &str) -> Option<(&str, &str)> {
+pub fn route(path: &str) -> Option<(&str, &str)> {
     let rest = path.strip_prefix("/in/")?;
     let rest = rest.strip_suffix('/').unwrap_or(rest);
     let (name, rest) = rest.split_once('/').unwrap_or((rest, ""));
     (!name.is_empty()).then_some((name, rest))
 }
 
-/// Where a request was posted to.
-struct Place<'a> {
-    source: &'a Arc<Source>,
+/// Where behind a source's name a request was posted to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Place {
     /// The secret, where the source has it in the path; it is never logged or kept.
-    token: String,
+    pub token: String,
     /// `/in/contako/abandonado`: one URL for each kind of event.
-    kind: String,
+    pub kind: String,
 }
 
-impl<'a> Place<'a> {
-    /// `/in/<source>/<kind>`, or `/in/<source>/<secret>/<kind>`; the kind may be missing.
-    fn of(source: &'a Arc<Source>, rest: &str) -> Option<Place<'a>> {
-        let (token, kind) = match source.verifier().is_in_path() {
-            true => rest.split_once('/').unwrap_or((rest, "")),
-            false => ("", rest),
-        };
-        let decoded =
-            |part: &str| percent_encoding::percent_decode_str(part).decode_utf8_lossy().into_owned();
-        (!kind.contains('/')).then(|| Place { source, token: decoded(token), kind: decoded(kind) })
-    }
+/// `<kind>`, or `<secret>/<kind>` where the secret is in the path; the kind may be missing.
+pub fn place(source: &Source, rest: &str) -> Option<Place> {
+    let (token, kind) = match source.verifier().is_in_path() {
+        true => rest.split_once('/').unwrap_or((rest, "")),
+        false => ("", rest),
+    };
+    let decoded = |part: &str| percent_encoding::percent_decode_str(part).decode_utf8_lossy().into_owned();
+    (!kind.contains('/')).then(|| Place { token: decoded(token), kind: decoded(kind) })
 }
 
 /// The whole body; one that is shorter than announced is an error, though tiny_http says it is fine.
@@ -530,7 +604,7 @@ mod tests {
         };
         let (path, bearer) = (source("path"), source("bearer"));
         let check = |source: &Arc<Source>, rest: &str, expect: Option<(&str, &str)>| {
-            let place = Place::of(source, rest).map(|place| (place.token, place.kind));
+            let place = place(source, rest).map(|place| (place.token, place.kind));
             assert_eq!(place, expect.map(|(token, kind)| (token.to_owned(), kind.to_owned())), "{rest}");
         };
         check(&bearer, "", Some(("", "")));

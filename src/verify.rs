@@ -189,6 +189,11 @@ impl Refusal {
         Refusal { why: why.into(), detail: detail.into(), is_address: false }
     }
 
+    /// Turned away for what it is, not for who sent it.
+    pub fn because(why: impl Into<String>) -> Refusal {
+        Refusal::new(why, "")
+    }
+
     /// A header, or what is in it, did not match.
     fn of_header(header: &str, detail: impl Into<String>) -> Refusal {
         Refusal::new(format!("{} did not match", header.to_ascii_lowercase()), detail)
@@ -232,6 +237,11 @@ impl Verifier {
     /// Compares one request.
     pub fn check(&self, given: &Evidence<'_>) -> Result<(), Refusal> {
         self.check_address(given.peer)?;
+        self.check_proof(given)
+    }
+
+    /// The same, whatever the address.
+    pub fn check_proof(&self, given: &Evidence<'_>) -> Result<(), Refusal> {
         match &self.scheme {
             Scheme::None => Ok(()),
             Scheme::Header { header, prefix } => self.check_header(given.headers, header, prefix),
@@ -261,18 +271,25 @@ impl Verifier {
         self.scheme == Scheme::Path
     }
 
-    /// Whether a header of this name carries the secret or the signature: it is not kept with the event.
-    pub fn is_proof_header(&self, name: &str) -> bool {
-        let is = |header: &str| name.eq_ignore_ascii_case(header);
+    /// The header that carries the secret or the signature.
+    pub fn secret_header(&self) -> Option<&str> {
         match &self.scheme {
-            Scheme::None | Scheme::Query { .. } | Scheme::Path => false,
+            Scheme::None | Scheme::Query { .. } | Scheme::Path => None,
             Scheme::Header { header, .. }
             | Scheme::Hmac { header, .. }
             | Scheme::Stamped { header, .. }
-            | Scheme::SignedForm { header, .. } => is(header),
-            Scheme::Bearer | Scheme::Basic { .. } => is("authorization"),
-            Scheme::StandardWebhooks { .. } => stamped::FAMILIES.iter().any(|family| is(family.signature)),
+            | Scheme::SignedForm { header, .. } => Some(header),
+            Scheme::Bearer | Scheme::Basic { .. } => Some("authorization"),
+            Scheme::StandardWebhooks { .. } => Some(stamped::FAMILIES[0].signature),
         }
+    }
+
+    /// Whether a header of this name carries the secret or the signature: it is not kept with the event.
+    pub fn is_proof_header(&self, name: &str) -> bool {
+        let is = |header: &str| name.eq_ignore_ascii_case(header);
+        let is_standard = matches!(self.scheme, Scheme::StandardWebhooks { .. });
+        self.secret_header().is_some_and(is)
+            || is_standard && stamped::FAMILIES.iter().any(|family| is(family.signature))
     }
 
     /// The query parameter that carries the secret: it is not kept with the event.

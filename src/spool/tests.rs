@@ -260,7 +260,7 @@ fn progress_survives_and_the_conversation_knows_its_ticket() {
     rig.put("a", "2");
     let lease = rig.lease_soon();
     rig.spool().begin(1, START, None).unwrap();
-    rig.spool().progress(1, 1, 8812, true).unwrap();
+    rig.spool().progress(1, 1, Some(8812), true).unwrap();
     rig.settle(&lease, deferred(&rig, &lease, Duration::ZERO));
     rig.reopen();
     let again = rig.lease_soon();
@@ -360,6 +360,24 @@ fn a_torn_tail_costs_only_what_was_never_answered() {
     assert!(rig.recovery.torn_bytes > 0);
     let retried = rig.spool().put_and_wait(vec![rig.envelope("b", "2"), rig.envelope("b", "3")]).unwrap();
     assert_eq!(retried.ids.len(), 2, "the platform's retry is taken");
+}
+
+#[test]
+fn a_torn_tail_is_no_damage_when_it_is_met_a_second_time() {
+    let mut rig = Rig::new();
+    rig.put("a", "1");
+    rig.put("a", "2");
+    rig.close();
+    std::fs::remove_dir_all(rig.directory.path().join("queue")).unwrap();
+    let path = rig.directory.path().join("journal").join(journal::segment_name(1));
+    let file = OpenOptions::new().write(true).open(&path).unwrap();
+    file.set_len(file.metadata().unwrap().len() - 5).unwrap();
+    rig.open();
+    let torn_bytes = rig.recovery.torn_bytes;
+    rig.spool().put_and_wait(vec![rig.envelope("b", "3"), rig.envelope("b", "4")]).unwrap();
+    rig.reopen();
+    assert_eq!(rig.recovery.damaged, []);
+    assert_eq!((rig.recovery.torn_bytes, rig.waiting()), (torn_bytes, 3));
 }
 
 #[test]
