@@ -181,7 +181,12 @@ impl Window<'_> {
         let end = (offset + wanted as u64).min(self.length);
         if offset < held.start || end > held.end {
             let length = (wanted.max(WINDOW_LENGTH) as u64).min(self.length - offset.min(self.length));
-            self.bytes.resize(usize::try_from(length).expect("a window fits in memory"), 0);
+            let length = usize::try_from(length).expect("a window fits in memory");
+            if self.bytes.len() < length {
+                // All of it is read over: what was there need not be kept.
+                self.bytes = vec![0; length];
+            }
+            self.bytes.truncate(length);
             self.file.read_exact_at(&mut self.bytes, offset)?;
             self.start = offset;
         }

@@ -77,13 +77,10 @@ pub struct World {
 
 const CONVERSATIONS: u64 = 5;
 
+/// A text that no other life has at any place.
 fn body(life: usize, bytes: usize) -> Vec<u8> {
-    let mut dice = Dice::seeded(life as u64);
-    let mut body = format!("{{\"life\":{life},\"text\":\"").into_bytes();
-    while body.len() < bytes {
-        body.extend_from_slice(&dice.next_u64().to_le_bytes());
-    }
-    body
+    let line = format!("{{\"life\":{life},\"text\":\"¿Dónde está mi pedido?\"}}\n").into_bytes();
+    line.repeat(bytes / line.len() + 1)
 }
 
 fn envelope(life: usize, conversation: usize, event: usize, bytes: usize) -> Envelope {
