@@ -366,6 +366,24 @@ fn a_torn_tail_costs_only_what_was_never_answered() {
 }
 
 #[test]
+fn a_torn_tail_is_no_damage_when_it_is_met_a_second_time() {
+    let mut rig = Rig::new();
+    rig.put("a", "1");
+    rig.put("a", "2");
+    rig.close();
+    std::fs::remove_dir_all(rig.directory.path().join("queue")).unwrap();
+    let path = rig.directory.path().join("journal").join(journal::segment_name(1));
+    let file = OpenOptions::new().write(true).open(&path).unwrap();
+    file.set_len(file.metadata().unwrap().len() - 5).unwrap();
+    rig.open();
+    let torn_bytes = rig.recovery.torn_bytes;
+    rig.spool().put_and_wait(vec![rig.envelope("b", "3"), rig.envelope("b", "4")]).unwrap();
+    rig.reopen();
+    assert_eq!(rig.recovery.damaged, []);
+    assert_eq!((rig.recovery.torn_bytes, rig.waiting()), (torn_bytes, 3));
+}
+
+#[test]
 fn a_damaged_record_is_reported_and_the_others_live() {
     let mut rig = Rig::new();
     for event in ["1", "2", "3"] {
