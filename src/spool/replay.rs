@@ -81,8 +81,10 @@ pub struct Replay<'a> {
     before_gap: Vec<(u64, Range<u64>)>,
     /// Tails that look like torn writes. An entry that the queue has there was synced: then it is damage.
     torn: Vec<(u64, Range<u64>)>,
-    /// Sequence numbers are missing behind it; what the next record is tells why.
+    /// Sequence numbers are missing before the segment being read; what its first record is tells why.
     has_gap: bool,
+    /// The head of the segment being read is damaged: its first record tells whether numbers are missing.
+    headless: bool,
 }
 
 /// What is left in the queue.
@@ -115,6 +117,7 @@ impl<'a> Replay<'a> {
             before_gap: Vec::new(),
             torn: Vec::new(),
             has_gap: false,
+            headless: false,
         };
         for number in segments {
             let file = files.open(*number)?;
@@ -138,25 +141,25 @@ impl<'a> Replay<'a> {
         let length = file.metadata()?.len();
         let mut head = Vec::new();
         (&*file).take(SEGMENT_HEADER_LENGTH).read_to_end(&mut head)?;
+        self.headless = false;
         match SegmentHeader::decode(&head).map_err(ReadError::Newer)? {
             Some(header) => {
-                // Nothing that was written since has explained the gap before.
-                recovery.damaged.append(&mut self.before_gap);
-                self.has_gap = self.next_sequence > 0 && header.first_sequence > self.next_sequence;
-                if self.has_gap {
-                    self.before_gap.extend(self.tail.take());
-                } else {
-                    self.tail_was_torn(recovery);
-                }
+                self.go_on_at(header.first_sequence, recovery);
                 self.next_id = self.next_id.max(header.next_id);
                 self.next_sequence = self.next_sequence.max(header.first_sequence);
             }
             None if length <= SEGMENT_HEADER_LENGTH => recovery.torn_bytes += length,
-            None => recovery.damaged.push((number, 0..SEGMENT_HEADER_LENGTH)),
+            None => {
+                self.headless = true;
+                recovery.damaged.push((number, 0..SEGMENT_HEADER_LENGTH));
+            }
         }
         let mut newer = None;
         segment::walk(&file, self.files.identity(), |met| match met {
             Met::Record { record, numbering, .. } => {
+                if std::mem::take(&mut self.headless) {
+                    self.go_on_at(numbering.sequence, recovery);
+                }
                 self.next_sequence = self.next_sequence.max(numbering.sequence + 1);
                 self.explain_gap(&record, recovery);
                 if self.holds(&record, numbering) {
@@ -169,6 +172,19 @@ impl<'a> Replay<'a> {
             Met::Newer(version) => newer = Some(version),
         })?;
         newer.map_or(Ok(()), |version| Err(ReadError::Newer(u32::from(version))))
+    }
+
+    /// A segment begins with this number: what ends the one before it in bytes that make no sense was a torn
+    /// write, if no number is missing in between.
+    fn go_on_at(&mut self, first_sequence: u64, recovery: &mut Recovery) {
+        // Nothing that was written since has explained the gap before.
+        recovery.damaged.append(&mut self.before_gap);
+        self.has_gap = self.next_sequence > 0 && first_sequence > self.next_sequence;
+        if self.has_gap {
+            self.before_gap.extend(self.tail.take());
+        } else {
+            self.tail_was_torn(recovery);
+        }
     }
 
     /// A write that failed and was told so begins the next segment with a void; without one, records that
