@@ -19,6 +19,7 @@
 //! | `view` | one event as templates see it |
 //! | `rule` | which of them becomes what |
 //! | `plan`, `fields` | an event to its Freshdesk writes, and what they carry |
+//! | `suggest` | what an unknown event probably means, for people |
 //! | `explain` | why it becomes what it becomes, for people |
 
 mod compile;
@@ -39,6 +40,7 @@ mod problem;
 mod requester;
 mod rule;
 mod scan;
+mod suggest;
 pub mod table;
 mod template;
 mod times;
@@ -52,6 +54,7 @@ pub use explain::{Asked, Empty, Explanation};
 pub use plan::MappingError;
 pub use presets::{Preset, preset, presets};
 pub use problem::{Layer, Origin, Problem, Within};
+pub use suggest::{Suggestion, suggest};
 pub use view::StoredEvent;
 
 use crate::verify::Verifier;
