@@ -146,12 +146,14 @@ impl Attempt<'_> {
     fn write(&mut self, write: &Write, step: u32, doubt: Option<Doubt>) -> Go<()> {
         self.pause_if_told(doubt)?;
         let marker = marker(&self.dispatch.spool.identity(), self.lease.envelope.id, step);
-        if let Some(doubt) = doubt
-            && let Some(ticket) = self.look(write, &marker, doubt)?
-        {
-            self.ticket = Some(ticket);
-            self.opened |= matches!(write, Write::CreateTicket(_));
-            return Ok(());
+        if let Some(doubt) = doubt {
+            if let Some(ticket) = self.look(write, &marker, doubt)? {
+                self.ticket = Some(ticket);
+                self.opened |= matches!(write, Write::CreateTicket(_));
+                return Ok(());
+            }
+            // Looking took its time, too.
+            self.pause_if_told(Some(doubt))?;
         }
         self.begin()?;
         let outcome = self.send(write, &marker);
