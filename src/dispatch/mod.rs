@@ -12,6 +12,8 @@ mod account;
 mod attempt;
 pub mod mapping;
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;
 
 pub use account::{Account, Permit, Trouble};
