@@ -19,6 +19,9 @@ const PANICKED: &str = "bug: panicked";
 /// pause or probe decides, not this.
 const BEHIND_THE_ACCOUNT: Duration = Duration::from_secs(1);
 
+/// Over how long those are spread that wait for lists.
+const LISTS_SPREAD: Duration = Duration::from_secs(60);
+
 /// An attempt that is under way.
 struct Attempt<'a> {
     dispatch: &'a Dispatch,
@@ -105,6 +108,19 @@ impl Dispatch {
 
     fn delivered_change(&self, lease: &Lease, ticket: Option<u64>, ran: Ran) -> Change {
         Change::Delivered { ticket, conversation: lease.envelope.conversation_hash(), ran }
+    }
+
+    /// The few lists of this minute are used up: the others go on meanwhile, and those that look do not all come
+    /// back together.
+    pub(super) fn look_later(&self, lease: &Lease, wait: Duration) -> Result<(), QueueError> {
+        let at = self.clock.now();
+        let due = at.plus(wait + LISTS_SPREAD.mul_f64(self.throw()));
+        let reason = "may look later: Freshdesk allows few lists a minute".to_owned();
+        let ran = Ran { at, took: Duration::ZERO };
+        self.record(
+            lease,
+            Change::Deferred { attempts: lease.attempts, due, doubt: lease.doubt, ran, reason },
+        )
     }
 
     /// Logs and settles.

@@ -20,7 +20,7 @@ pub mod write;
 pub use client::{ApiKey, Client, ClientConfig, ClientError};
 
 use crate::clock::Timestamp;
-use outcome::{Looked, Outcome, Rate};
+use outcome::{Calls, Looked, Outcome, Rate};
 use write::{NoteFields, Requester, TicketFields};
 
 /// A Freshdesk account, or its stand-in.
@@ -37,8 +37,20 @@ pub trait Desk: Send + Sync {
     fn probe(&self) -> Result<String, Outcome>;
     /// What the last answer said of the account's budget.
     fn rate(&self) -> Rate;
+    /// The calls that this thread has made since it was last asked; nothing where nobody counts.
+    fn spent(&self) -> Option<Calls> {
+        None
+    }
     /// Lets go of idle connections. For the caller that expects to have nothing to send for a while.
     fn rest(&self) {}
+}
+
+/// The most calls that a usual look for `write` takes; pages beyond the first are extra.
+pub fn calls_of_look(write: &write::Write) -> Calls {
+    match write {
+        write::Write::CreateTicket(fields) => look::calls(&fields.requester),
+        write::Write::AddNote(_) => Calls::plain(1),
+    }
 }
 
 /// The body that a write would have, for people; the marker is only hinted at.

@@ -17,6 +17,9 @@ use std::time::Duration;
 
 /// A deadline is kept in whole milliseconds.
 const ROUNDING: Duration = Duration::from_millis(2);
+/// Of 20 that the smallest paid plan allows.
+const LISTS_PER_MINUTE: usize = 15;
+const LISTS_PER_LOOK: usize = 3;
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// The last call for an envelope failed, and that counts as an attempt.
@@ -43,6 +46,8 @@ pub struct Judge {
     backoff: Backoff,
     /// Of this life.
     minute: VecDeque<Duration>,
+    /// Looks for tickets, of this life.
+    looks: VecDeque<Duration>,
     told_to_wait_until: Duration,
     outage: Option<Outage>,
     /// By conversation, what was done last.
@@ -73,6 +78,7 @@ impl Judge {
             rate_per_minute: settings.rate_per_minute as usize,
             backoff,
             minute: VecDeque::new(),
+            looks: VecDeque::new(),
             told_to_wait_until: Duration::ZERO,
             outage: None,
             last_done: BTreeMap::new(),
@@ -90,6 +96,7 @@ impl Judge {
     /// A new process knows nothing of what the old one was told.
     pub fn begin_life(&mut self) {
         self.minute.clear();
+        self.looks.clear();
         self.told_to_wait_until = Duration::ZERO;
         if let Some(outage) = &mut self.outage {
             outage.lives += 1;
@@ -101,10 +108,18 @@ impl Judge {
             let left = self.told_to_wait_until - now;
             self.violate(format!("{call:?} while a Retry-After runs for another {left:?}"));
         }
-        while self.minute.front().is_some_and(|at| *at + MINUTE <= now) {
-            self.minute.pop_front();
+        for window in [&mut self.minute, &mut self.looks] {
+            while window.front().is_some_and(|at| *at + MINUTE <= now) {
+                window.pop_front();
+            }
         }
         self.minute.push_back(now);
+        if matches!(call, Call::FindTicket { .. }) {
+            self.looks.push_back(now);
+        }
+        if self.looks.len() * LISTS_PER_LOOK > LISTS_PER_MINUTE {
+            self.violate(format!("{} looks in a minute", self.looks.len()));
+        }
         if self.minute.len() > self.rate_per_minute {
             self.violate(format!("{} calls in a minute", self.minute.len()));
         }
