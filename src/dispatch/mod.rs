@@ -324,7 +324,7 @@ fn needed(lease: &Lease, writes: &[Write]) -> Calls {
         (Some(_), Some(write)) => crate::freshdesk::calls_of_look(write),
         _ => Calls::default(),
     };
-    Calls::plain(left.len()).and(look)
+    left.iter().map(crate::freshdesk::calls_of).fold(look, Calls::and)
 }
 
 /// The marker of one write of one envelope: `ds-` and 20 characters, unique per spool.

@@ -118,6 +118,11 @@ impl<'a> Replay<'a> {
         Ok(replay)
     }
 
+    /// What the journal stands on.
+    pub fn ground(&self) -> &super::ground::Ground {
+        self.files.ground()
+    }
+
     fn segment(&mut self, number: u64, recovery: &mut Recovery) -> Result<(), ReadError> {
         let file = self.files.open(number)?;
         let length = file.metadata()?.len();

@@ -1,7 +1,10 @@
 //! The spool as its callers see it, with a manual clock and a directory that can be damaged.
 
+mod disk;
+
 use super::*;
 use crate::clock::ManualClock;
+use disk::TestDisk;
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::Ordering;
@@ -14,6 +17,7 @@ struct Rig {
     directory: TempDir,
     clock: Arc<ManualClock>,
     limits: Limits,
+    disk: Arc<TestDisk>,
     spool: Option<Spool>,
     recovery: Recovery,
 }
@@ -29,6 +33,7 @@ impl Rig {
             directory,
             clock: ManualClock::at(START),
             limits,
+            disk: Arc::default(),
             spool: None,
             recovery: Recovery::default(),
         };
@@ -37,8 +42,9 @@ impl Rig {
     }
 
     fn open(&mut self) {
-        let (spool, recovery) = Spool::open(self.directory.path(), self.limits.clone(), self.clock.clone())
-            .expect("the spool opens");
+        let ground = Ground { disk: self.disk.clone(), ..Ground::default() };
+        let opened = Spool::open_on(ground, self.directory.path(), self.limits.clone(), self.clock.clone());
+        let (spool, recovery) = opened.expect("the spool opens");
         self.spool = Some(spool);
         self.recovery = recovery;
     }
@@ -254,7 +260,7 @@ fn progress_survives_and_the_conversation_knows_its_ticket() {
     rig.put("a", "2");
     let lease = rig.lease_soon();
     rig.spool().begin(1, START, None).unwrap();
-    rig.spool().progress(1, 1, 8812, true).unwrap();
+    rig.spool().progress(1, 1, Some(8812), true).unwrap();
     rig.settle(&lease, deferred(&rig, &lease, Duration::ZERO));
     rig.reopen();
     let again = rig.lease_soon();
@@ -482,7 +488,7 @@ fn an_event_the_queue_cannot_take_is_kept_and_known() {
 #[test]
 fn a_failed_sync_is_told_and_its_events_never_come_back() {
     let mut rig = Rig::new();
-    rig.spool().shared.files.fails_once.store(true, Ordering::SeqCst);
+    rig.disk.fail_next_sync();
     let failed = rig.spool().put_and_wait(vec![rig.envelope("a", "1")]);
     assert!(matches!(failed, Err(PutError::Broken(_))));
     assert_eq!(rig.put("a", "1"), 2, "the platform's retry is taken");
@@ -494,7 +500,7 @@ fn a_failed_sync_is_told_and_its_events_never_come_back() {
 #[test]
 fn a_voided_event_goes_before_the_record_that_voids_it() {
     let mut rig = Rig::new();
-    rig.spool().shared.files.fails_once.store(true, Ordering::SeqCst);
+    rig.disk.fail_next_sync();
     rig.spool().put_and_wait(vec![rig.envelope("a", "1")]).expect_err("told to fail");
     rig.put("a", "1");
     rig.deliver(7);

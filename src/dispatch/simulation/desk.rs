@@ -6,7 +6,7 @@ use crate::backoff::Dice;
 use crate::clock::Timestamp;
 use crate::freshdesk::Desk;
 use crate::freshdesk::outcome::{Cause, Looked, Outcome, Rate};
-use crate::freshdesk::write::{NoteFields, Requester, TicketFields};
+use crate::freshdesk::write::{ContactFields, NoteFields, Requester, TicketFields, UpdateFields};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -280,6 +280,22 @@ impl Desk for Line {
 
     fn add_note(&self, ticket: u64, note: &NoteFields, marker: &str) -> Outcome {
         self.write(&Call::Note { ticket, marker: marker.to_owned(), text: note.body.clone() })
+    }
+
+    fn update_ticket(&self, _: u64, _: &UpdateFields) -> Outcome {
+        unreachable!("no plan here updates")
+    }
+
+    fn put_contact(&self, _: &ContactFields) -> Result<(), Outcome> {
+        unreachable!("no plan here fills contacts")
+    }
+
+    fn find_update(&self, _: u64, _: &UpdateFields) -> Looked {
+        unreachable!("no plan here updates")
+    }
+
+    fn find_follow_up(&self, ticket: u64, _: &NoteFields, marker: &str, _: Timestamp) -> Looked {
+        self.find_note(ticket, marker)
     }
 
     fn find_ticket(&self, _: &Requester, marker: &str, _: Timestamp) -> Looked {
