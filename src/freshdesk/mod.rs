@@ -14,6 +14,7 @@ mod request;
 mod tap;
 #[cfg(test)]
 mod test_server;
+pub mod ticket_form;
 mod tls;
 pub mod write;
 
