@@ -16,7 +16,8 @@
 //! | `requester`, `phone` | who asks |
 //! | `event` | requests to event drafts: split, filter, ids, conversation |
 //! | `view` | one event as templates see it |
-//! | `plan` | an event to its Freshdesk writes |
+//! | `rule` | which of them becomes what |
+//! | `plan`, `fields` | an event to its Freshdesk writes, and what they carry |
 //! | `suggest` | what an unknown event probably means, for people |
 //! | `explain` | why it becomes what it becomes, for people |
 
@@ -24,6 +25,7 @@ mod compile;
 mod event;
 mod explain;
 mod facts;
+mod fields;
 mod filters;
 mod find;
 mod fold;
@@ -35,6 +37,7 @@ mod plan;
 mod presets;
 mod problem;
 mod requester;
+mod rule;
 mod scan;
 mod suggest;
 pub mod table;
@@ -53,9 +56,10 @@ pub use view::StoredEvent;
 pub use words::ticket_number;
 
 use crate::verify::Verifier;
-use compile::{Rule, Texts, Windows};
+use compile::{Texts, Windows};
 use find::Finders;
-use layers::{NoteMap, RequesterMap, TicketMap};
+use layers::RequesterMap;
+use rule::{Effects, Rule};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -73,8 +77,7 @@ pub struct Source {
     finders: Arc<Finders>,
     requester: RequesterMap,
     fallback: Option<RequesterMap>,
-    ticket: TicketMap,
-    note: NoteMap,
+    effects: Effects,
     rules: Vec<Rule>,
     origins: BTreeMap<String, Origin>,
     engine: Engine,
