@@ -1,7 +1,9 @@
 //! The road end to end: the real binary over real HTTP against the stand-in for Freshdesk, one behaviour per file.
 
+mod account;
 mod answers;
 mod commit_then_reset;
+mod entry;
 mod freshdesk_answers;
 mod harness;
 mod hostile;
@@ -14,3 +16,4 @@ mod samples;
 mod tried;
 mod turned_away;
 mod verbs;
+mod writes;
