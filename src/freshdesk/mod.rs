@@ -17,6 +17,7 @@ mod request;
 mod tap;
 #[cfg(test)]
 mod test_server;
+pub mod ticket_form;
 mod tls;
 pub mod write;
 
