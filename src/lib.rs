@@ -131,6 +131,7 @@
 //! | a broken configuration and the exact words it gets | `tests/bad-config/<case>/` |
 //! | spool: reopened, torn, damaged, full; order and heads | `src/spool/tests.rs` |
 //! | order, pace, doubt and give-up with a manual clock | `src/dispatch/tests.rs` |
+//! | months with outages, faults, kills and clock jumps, from seeds: loss, doubles, order, pace | `src/dispatch/simulation/` |
 //! | what left the house; what answers mean; looking | `src/freshdesk/*_tests.rs` |
 //! | the stand-in is as strict as the documentation | `src/sandbox/tests/` |
 //! | the real binary over real HTTP: kills, outages, resets after the commit, rude clients | `tests/it/` |

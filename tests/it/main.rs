@@ -16,3 +16,4 @@ mod set_aside;
 mod tried;
 mod turned_away;
 mod verbs;
+mod writes;
