@@ -138,6 +138,7 @@ impl Intake {
         let sources = self.sources.read().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(source) = sources.get(name) else {
             log::debug!("request for an unknown source from={}", incoming.peer);
+            self.tally.meters().refused("", "unknown_source");
             return reply(incoming.request, &UNKNOWN);
         };
         match incoming.request.method() {
@@ -167,12 +168,16 @@ impl Intake {
         let content_type = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-type"));
         let drafts = match decode(&body, content_type.map(|(_, value)| value.as_str())) {
             Ok(decoded) => source.events(&context, &decoded.value),
-            Err(error) => vec![unreadable(source.name(), kind, body, error.to_string())],
+            Err(error) => {
+                self.tally.meters().refused(source.name(), "not_json");
+                vec![unreadable(source.name(), kind, body, error.to_string())]
+            }
         };
         self.put(incoming, source.name(), drafts);
     }
 
     fn refuse(&self, source: &str, peer: &str, why: &str) {
+        self.tally.meters().refused(source, "secret");
         if let Some(unlogged) = self.tally.refuse(source, why) {
             log::warn!("event refused source={source} from={peer} reason={why:?} before_unlogged={unlogged}");
         }
@@ -200,11 +205,19 @@ impl Intake {
         }
         self.tally.count(source, Count::Filtered, filtered);
         if envelopes.is_empty() {
+            let took = self.clock.monotonic().saturating_sub(incoming.started);
+            self.tally.meters().answered(source, took);
             return reply(incoming.request, &TAKEN);
         }
+        let put_at = self.clock.monotonic();
         let (tally, clock, source) = (self.tally.clone(), self.clock.clone(), source.to_owned());
         self.spool.put(envelopes, move |result| {
-            let took = clock.monotonic().saturating_sub(incoming.started);
+            let now = clock.monotonic();
+            let took = now.saturating_sub(incoming.started);
+            if result.is_ok() {
+                tally.meters().written(now.saturating_sub(put_at));
+            }
+            tally.meters().answered(&source, took);
             let answer = account(&tally, &source, result.as_ref());
             reply(incoming.request, answer);
             log_put(&source, &event, (bytes, took), &result);

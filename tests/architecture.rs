@@ -23,10 +23,12 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("source", &["clock", "freshdesk::write", "verify"]),
     ("config", &["source", "verify"]),
     ("dispatch", &["backoff", "clock", "freshdesk", "source", "spool"]),
-    ("status", &["clock", "dispatch", "freshdesk::outcome", "spool"]),
+    // The gate that stands before the status page.
+    ("status", &["clock", "dispatch", "freshdesk::outcome", "gate", "spool"]),
     ("intake", &["clock", "decode", "gate", "source", "spool", "status"]),
     // `2h` in a filter is what `2h` is in the configuration.
     ("control", &["clock", "config::units", "dispatch", "freshdesk", "spool", "status"]),
+    ("page", &["clock", "control", "spool", "status"]),
     ("sandbox", &["clock"]),
     ("systemd", &["clock", "status"]),
     (
@@ -40,6 +42,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "freshdesk",
             "gate",
             "intake",
+            "page",
             "source",
             "spool",
             "status",

@@ -13,6 +13,7 @@ pub mod files;
 pub mod finding;
 mod load;
 mod mask;
+pub mod page;
 mod schema;
 pub mod secrets;
 pub mod tables;
@@ -21,6 +22,7 @@ pub mod units;
 pub use diff::{Diff, diff};
 pub use finding::{Excerpt, Finding, Place, Severity};
 pub use load::{Loaded, Problem, SourceReport, load, load_with};
+pub use page::StatusPageConfig;
 pub use secrets::{Secret, Surroundings};
 pub use tables::{AfterDead, BackoffConfig, DeliveryConfig, FreshdeskConfig, ServerConfig, SpoolConfig};
 
@@ -43,6 +45,8 @@ pub struct Config {
     pub spool: SpoolConfig,
     /// `[delivery]`.
     pub delivery: DeliveryConfig,
+    /// `[status_page]`.
+    pub status_page: StatusPageConfig,
     /// `[ticket]`: what every ticket gets unless its source says otherwise.
     pub ticket: TicketTable,
     /// `[source.x]`, in the order of the files.

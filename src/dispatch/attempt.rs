@@ -1,6 +1,6 @@
 //! One attempt at one envelope: look if in doubt, write what its plan says, settle what it came to.
 
-use super::{Delivery, Dispatch, Orders, Planned, age, marker};
+use super::{Delivery, Dispatch, Noted, Orders, Planned, age, marker};
 use crate::clock::Timestamp;
 use crate::freshdesk::outcome::{Cause, Looked, Outcome};
 use crate::freshdesk::write::{Requester, Write};
@@ -116,6 +116,7 @@ impl Dispatch {
             Change::Delivered { ticket, .. } => Some(Delivery { ticket: *ticket, age: age(envelope, now) }),
             _ => None,
         };
+        (self.observer)(envelope, &Noted::Settled(&change));
         self.spool.settle(envelope.id, change)?;
         if let Some(delivery) = delivery {
             (self.delivered)(envelope, &delivery);
@@ -151,12 +152,14 @@ impl Attempt<'_> {
         {
             self.ticket = Some(ticket);
             self.opened |= matches!(write, Write::CreateTicket(_));
+            (self.dispatch.observer)(&self.lease.envelope, &Noted::Wrote(write));
             return Ok(());
         }
         self.begin()?;
         let outcome = self.send(write, &marker);
         self.judge(outcome)?;
         self.opened |= matches!(write, Write::CreateTicket(_));
+        (self.dispatch.observer)(&self.lease.envelope, &Noted::Wrote(write));
         Ok(())
     }
 

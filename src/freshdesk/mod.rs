@@ -37,6 +37,10 @@ pub trait Desk: Send + Sync {
     fn probe(&self) -> Result<String, Outcome>;
     /// What the last answer said of the account's budget.
     fn rate(&self) -> Rate;
+    /// How often it answered with which status; 0 stands for no answer.
+    fn answers(&self) -> Vec<(u16, u64)> {
+        Vec::new()
+    }
     /// Lets go of idle connections. For the caller that expects to have nothing to send for a while.
     fn rest(&self) {}
 }

@@ -1,6 +1,7 @@
 //! The snapshot: is it receiving, is it delivering, what needs me.
 
-use super::tally::{Count, SourceTally, Tally};
+use super::period::{Count, Gauges};
+use super::tally::{SourceTally, Tally};
 use crate::clock::{Clock, Timestamp};
 use crate::dispatch::{Dispatch, Standing};
 use crate::freshdesk::outcome::Cause;
@@ -94,6 +95,12 @@ pub struct SpoolView {
     pub oldest_waiting_seconds: Option<u64>,
     /// Bytes of the journal.
     pub bytes: u64,
+    /// Envelopes at which platforms get 503.
+    #[serde(default)]
+    pub envelopes_max: u64,
+    /// Bytes at which platforms get 503.
+    #[serde(default)]
+    pub bytes_max: u64,
 }
 
 /// One source.
@@ -124,7 +131,7 @@ pub struct SourceView {
 pub struct Need {
     /// How many.
     pub count: u64,
-    /// `dead`, `held`, `refused`, `freshdesk`, `intake`.
+    /// `dead`, `held`, `refused`, `freshdesk`, `intake`, `config`.
     pub what: String,
     /// Why, without customer text.
     pub why: String,
@@ -142,6 +149,16 @@ pub struct Daemon {
     pub account: String,
     /// Names of the configured sources.
     pub sources: Vec<String>,
+    /// Monotonic moment at which a configuration was last refused, if the one that runs is not the one on disk.
+    pub refused: Option<Duration>,
+    /// Freshdesk's address, for links to tickets.
+    pub freshdesk_url: String,
+    /// What platforms call, when the admin says so.
+    pub public_url: Option<String>,
+    /// Envelopes at which platforms get 503.
+    pub envelopes_max: u64,
+    /// Bytes at which platforms get 503.
+    pub bytes_max: u64,
 }
 
 /// Takes the snapshot.
@@ -160,6 +177,7 @@ pub fn snapshot(
     let refusing = spool.unhealthy_reason();
     let freshdesk = freshdesk_view(&daemon.account, &standing, monotonic);
     let mut needs_you = needs(&refusing, &freshdesk);
+    needs_you.extend(daemon.refused.map(|at| not_applied(monotonic.saturating_sub(at))));
     needs_you.extend(letters(spool)?);
     needs_you.extend(refusals(&tallies));
     Ok(Snapshot {
@@ -182,7 +200,7 @@ pub fn snapshot(
             paused_seconds: standing.paused_for.as_secs(),
         },
         freshdesk,
-        spool: spool_view(spool, now)?,
+        spool: spool_view(daemon, spool, now)?,
         sources: source_views(&tallies, spool, now),
         needs_you,
     })
@@ -215,8 +233,29 @@ fn freshdesk_view(account: &str, standing: &Standing, monotonic: Duration) -> Fr
     }
 }
 
-fn spool_view(spool: &Spool, now: Timestamp) -> Result<SpoolView, QueueError> {
-    let mut view = SpoolView { bytes: spool.journal_bytes(), ..SpoolView::default() };
+/// How things stand, for the history.
+pub fn gauges(clock: &dyn Clock, rooms: (&Spool, &Dispatch)) -> Result<Gauges, QueueError> {
+    let (spool, dispatch) = rooms;
+    let view = counted(spool, clock.now())?;
+    let rate = dispatch.standing().rate;
+    Ok(Gauges {
+        queued: view.queued,
+        in_flight: view.in_flight,
+        deferred: view.deferred,
+        held: view.held,
+        dead: view.dead,
+        oldest_seconds: view.oldest_waiting_seconds.unwrap_or(0),
+        calls: rate.remaining.zip(rate.total),
+    })
+}
+
+fn spool_view(daemon: &Daemon, spool: &Spool, now: Timestamp) -> Result<SpoolView, QueueError> {
+    let (envelopes_max, bytes_max) = (daemon.envelopes_max, daemon.bytes_max);
+    Ok(SpoolView { bytes: spool.journal_bytes(), envelopes_max, bytes_max, ..counted(spool, now)? })
+}
+
+fn counted(spool: &Spool, now: Timestamp) -> Result<SpoolView, QueueError> {
+    let mut view = SpoolView::default();
     for (_, state, count) in spool.counts() {
         match state {
             State::Queued => view.queued += count,
@@ -275,6 +314,12 @@ fn needs(refusing: &Option<String>, freshdesk: &FreshdeskView) -> Vec<Need> {
         needs.push(Need { count: 1, what: "freshdesk".to_owned(), why, next: "deskspool check".to_owned() });
     }
     needs
+}
+
+/// The configuration on disk is not the one that runs.
+fn not_applied(ago: Duration) -> Need {
+    let why = format!("not applied {} ago, the one before still runs", crate::clock::spell(ago.as_secs()));
+    Need { count: 1, what: "config".to_owned(), why, next: "deskspool check".to_owned() }
 }
 
 /// Dead and held envelopes, grouped by source and reason. They are walked only when there are any.

@@ -9,6 +9,7 @@ mod kill;
 mod life;
 mod notify;
 mod outage;
+mod page;
 mod quiet;
 mod samples;
 mod verbs;
