@@ -12,7 +12,7 @@ use crate::dispatch::{Dispatch, Orders, Planned, Running, mapping};
 use crate::freshdesk::{ApiKey, Client, ClientConfig, ClientError};
 use crate::gate::{self, BindError, Gate, GateConfig, GateError, Reason};
 use crate::intake::{Intake, Workers};
-use crate::page::Page;
+use crate::page::{Asks, Page};
 use crate::source::table::{SourceTable, TicketTable};
 use crate::source::{Layer, Source, Sources};
 use crate::spool::{Change, Envelope, Limits, OpenError, Recovery, Spool, State};
@@ -228,12 +228,13 @@ impl Daemon {
                 return None;
             }
         };
-        let (alive, refusing) = (Arc::downgrade(self), Arc::downgrade(self));
-        let page = Page {
-            rooms: self.rooms.clone(),
+        let (alive, refusing, admitting) = (Arc::downgrade(self), Arc::downgrade(self), Arc::downgrade(self));
+        let asks = Asks {
             is_alive: Box::new(move || alive.upgrade().is_some_and(|daemon| daemon.answers(HEALTH_WITHIN))),
             too_large: Box::new(move || refusing.upgrade().map_or(0, |daemon| daemon.too_large())),
+            password: Box::new(move || admitting.upgrade()?.page_password()),
         };
+        let page = Page::new(self.rooms.clone(), asks);
         match Listener::start(listeners, socket, Box::new(move |asked| page.answer(asked))) {
             Ok(listener) => Some(listener),
             Err(error) => {
@@ -241,6 +242,12 @@ impl Daemon {
                 None
             }
         }
+    }
+
+    fn page_password(&self) -> Option<Vec<u8>> {
+        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let page = &current.config.status_page;
+        page.password.as_ref().filter(|_| page.actions).map(|password| password.expose().to_vec())
     }
 
     fn too_large(&self) -> u64 {

@@ -254,7 +254,7 @@ impl<'a> Reader<'a> {
         }
         if let Some(address) = listen.iter().find(|address| !address.ip().is_loopback()) {
             let what =
-                format!("{address} is not loopback: whoever reaches it sees sources, numbers and requesters");
+                format!("{address} is not loopback: whoever reaches it sees sources, numbers and errors");
             self.told.findings.push(Finding::warning("status_page.listen", what));
         }
         StatusPageConfig { listen, actions, password }

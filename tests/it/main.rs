@@ -10,6 +10,7 @@ mod life;
 mod notify;
 mod outage;
 mod page;
+mod page_seed;
 mod quiet;
 mod samples;
 mod verbs;
