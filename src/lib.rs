@@ -37,9 +37,11 @@
 //! | [`backoff`] | how long to wait before the next attempt | sleep |
 //! | [`freshdesk`] | the API client: requests, what an answer means, looking for what may have been written | retry |
 //! | [`config`] | `deskspool.toml` and `conf.d`: typed tables, secrets, every message about them, what a reload changes | side effects beyond reading |
+//! | [`capture`] | real requests for an admin who waits for one | keep anything when nobody waits, see a secret |
 //! | [`control`] | the Unix control socket: the one implementation of the admin's verbs, and its client | render for people |
 //! | [`status`] | counters, the history rings, and the one snapshot that command line, page, metrics and status line show; the page's listener | change another room |
 //! | [`page`] | the status page: what it answers to which request, and how it looks | keep numbers of its own, let markup through |
+//! | [`trial`] | a request run through verify and map for people: which rule, which calls, what was missing | store or send anything |
 //! | [`cli`] | a file per verb; tables, ages, colour; the demo | touch the spool: it asks the daemon |
 //! | [`daemon`] | the wiring: from a configuration to running rooms, reload, and back down in order | any room's work |
 //! | [`sandbox`] | the local stand-in for Freshdesk: demo, dry runs, tests | live in the delivery path |
@@ -47,8 +49,8 @@
 //! | [`systemd`] | readiness, status line, watchdog, log lines with priorities | anything when systemd did not start us |
 //!
 //! Names point one way, from the bottom of this list of layers to its top, and `tests/architecture.rs` holds the
-//! exact table: `clock backoff verify decode gate` · `freshdesk spool` · `source` · `config dispatch` · `status` ·
-//! `intake control` · `page` · `daemon` · `cli`. Only `spool/queue.rs` names sled, only [`freshdesk`] and the control
+//! exact table: `clock backoff verify decode gate capture` · `freshdesk spool` · `source` · `config dispatch` · `status` ·
+//! `intake` · `trial control` · `page` · `daemon` · `cli`. Only `spool/queue.rs` names sled, only [`freshdesk`] and the control
 //! socket's client name ureq, only [`intake`], [`control`] and [`status`] name tiny_http, and only [`clock`] asks for the time
 //! (deadlines of the gate's sockets excepted).
 //!
@@ -138,6 +140,7 @@
 //! | the unit, the sync before the answer | `tests/run`, `tests/system/` |
 
 pub mod backoff;
+pub mod capture;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -154,4 +157,5 @@ pub mod source;
 pub mod spool;
 pub mod status;
 pub mod systemd;
+pub mod trial;
 pub mod verify;

@@ -82,7 +82,10 @@ pub(super) fn counting(tally: Arc<Tally>) -> Box<Observer> {
 fn action(write: &Write) -> &'static str {
     match write {
         Write::CreateTicket(_) => "create",
+        Write::AddNote(note) if note.reply => "reply",
         Write::AddNote(_) => "note",
+        Write::UpdateTicket(_) => "update",
+        Write::PutContact(_) => "contact",
     }
 }
 

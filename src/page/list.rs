@@ -9,9 +9,12 @@ use crate::clock::spell;
 use crate::control::view::{Filter, Row, STATES};
 use crate::spool::Id;
 use crate::status::Snapshot;
+use crate::status::refused::RefusedView;
 
 /// Rows of a list of its own.
 pub const ROWS_MAX: usize = 200;
+/// Refused requests that are shown of a source.
+const REFUSED_SHOWN: usize = 20;
 /// Envelopes that are looked at for one list.
 const LOOKED_AT_MAX: usize = 50_000;
 
@@ -126,6 +129,21 @@ impl Page {
         Ok(html::document(&title(&filter), true, &main))
     }
 
+    /// `/refused?source=…`: what was turned away, and why.
+    pub(super) fn refused(&self, source: Option<&str>) -> String {
+        let views = self.rooms.tally.refused(source);
+        let cards: String = views.iter().map(refused_card).collect();
+        let cards = if cards.is_empty() {
+            "<section class=card><p class=empty>Nothing has been turned away since the last start.</p></section>".to_owned()
+        } else {
+            cards
+        };
+        let main = format!(
+            "<header class=top><p><a href=\"/\">‹ deskspool</a></p><h1>Refused</h1></header><main>{cards}</main>"
+        );
+        html::document("Refused", true, &main)
+    }
+
     /// Rows as a table; with a column for the state where they may differ.
     pub(super) fn table(&self, rows: &[Row], with_state: bool) -> String {
         let head = if with_state { "<th>State</th>" } else { "" };
@@ -169,6 +187,29 @@ impl Page {
         let path = if url.starts_with("http://") { "tickets" } else { "a/tickets" };
         format!("<a href=\"{url}/{path}/{ticket}\" rel=noreferrer>ticket {ticket}</a>")
     }
+}
+
+/// Where requests came from, and why; what they brought is for the command line.
+fn refused_card(view: &RefusedView) -> String {
+    let rows = view.last.iter().take(REFUSED_SHOWN).map(|one| {
+        format!(
+            "<tr><td><time>{}</time></td><td>{}</td><td class=why>{}</td><td>{}</td></tr>",
+            escape(&one.at),
+            escape(&one.from),
+            escape(&one.why),
+            escape(&one.detail)
+        )
+    });
+    let hint =
+        view.hint.as_deref().map(|hint| format!("<p class=more>{}</p>", escape(hint))).unwrap_or_default();
+    format!(
+        "<section class=card><h2>{} ({} since {})</h2><div class=scroll tabindex=0><table><thead><tr><th>Time</th><th>From</th>\
+         <th>Why</th><th>Detail</th></tr></thead><tbody>{}</tbody></table></div>{hint}</section>",
+        escape(&view.source),
+        view.count,
+        escape(&view.since),
+        rows.collect::<String>()
+    )
 }
 
 fn next(row: &Row) -> String {

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `GET /?span=24h` | the overview; `1h`, `24h`, `7d` or `30d` of the past |
 //! | `GET /list?state=…&source=…` | envelopes; the filters are the command line's |
+//! | `GET /refused?source=…` | the last requests that were turned away |
 //! | `GET /envelope/ID` | one envelope; with `?show=1` and the password, what it says |
 //! | `POST /act` | retry or drop, with the password and a token from one of our pages |
 //! | `GET /healthz` | 200 `ok` while a request would be answered, else 503 |
@@ -80,6 +81,7 @@ impl Page {
                 self.overview(span).map(|body| page(200, body))
             }
             "/list" => self.list(&without_blanks(&asked.query)).map(|body| page(200, body)),
+            "/refused" => Ok(page(200, self.refused(asked.parameter("source").as_deref()))),
             "/healthz" => Ok(self.health()),
             "/readyz" => Ok(self.readiness()),
             "/status.json" => Ok(json(&self.snapshot()?)),

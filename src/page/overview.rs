@@ -87,7 +87,7 @@ impl Page {
             grouped(sum(|view| view.accepted)),
             grouped(sum(|view| view.filtered)),
             grouped(sum(|view| view.duplicate)),
-            number(sum(|view| view.refused), "#sources"),
+            number(sum(|view| view.refused), "/refused"),
             states.concat(),
             grouped(snapshot.delivery.per_hour),
             escape(&snapshot.freshdesk.account),
@@ -257,6 +257,7 @@ fn needs(needs: &[Need]) -> String {
         .map(|need| {
             let count = match need.what.as_str() {
                 "dead" | "held" => number(need.count, &list_of(&[("state", &need.what)])),
+                "refused" => number(need.count, "/refused"),
                 _ => grouped(need.count),
             };
             format!(
@@ -301,7 +302,7 @@ fn source_row(view: &SourceView, strips: &pictures::Strips) -> String {
         grouped(view.filtered),
         grouped(view.duplicate),
         if view.refused > 0 { " bad" } else { "" },
-        number(view.refused, "#needs"),
+        number(view.refused, &format!("/refused?{}", html::query(&[("source", name)]))),
         number(view.waiting, &of("queued,deferred,in-flight,held", "")),
         number(view.dead, &of("dead", "")),
     )

@@ -17,6 +17,9 @@ use std::io;
 const FUEL: u64 = 50_000;
 /// Output of one rendering. Freshdesk's own limit is not public; nobody reads more.
 const OUTPUT_MAX_BYTES: usize = 256 * 1024;
+/// A condition is compiled as a template that prints something when it holds.
+const CONDITION_HEAD: &str = "{% if (";
+const CONDITION_TAIL: &str = ") %}1{% endif %}";
 
 /// What templates see.
 pub(super) const NAMES: [&str; 9] =
@@ -93,7 +96,7 @@ impl Engine {
         text: &str,
         rules: &Rules<'_>,
     ) -> Result<Template, Fault> {
-        let is_html = key.ends_with("description") || key.ends_with("body");
+        let is_html = key.ends_with("ticket.description") || key.ends_with("note.body");
         if !text.contains('{') {
             let fixed = Some(text.to_owned());
             return Ok(Template {
@@ -117,7 +120,7 @@ impl Engine {
     ) -> Result<Template, Fault> {
         self.check_expression(text)?;
         let name = format!("{layer:?} {key}");
-        let wrapped = format!("{{% if ({text}) %}}1{{% endif %}}");
+        let wrapped = format!("{CONDITION_HEAD}{text}{CONDITION_TAIL}");
         self.insert((name, key, wrapped), (text, scan::expression(text)), rules)
     }
 
@@ -197,6 +200,21 @@ impl Engine {
         self.render(condition, context).map(|text| !text.is_empty())
     }
 
+    /// The names a condition reads, as it writes them: `event.title`, `kind`.
+    pub fn names_in(&self, condition: &Template) -> Vec<String> {
+        let Ok(compiled) = self.env.get_template(&condition.name) else { return Vec::new() };
+        let mut names: Vec<String> = compiled.undeclared_variables(true).into_iter().collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// A condition as it was written.
+    pub fn condition_text(&self, condition: &Template) -> String {
+        let Ok(compiled) = self.env.get_template(&condition.name) else { return String::new() };
+        let text = compiled.source().strip_prefix(CONDITION_HEAD);
+        text.and_then(|text| text.strip_suffix(CONDITION_TAIL)).unwrap_or_default().to_owned()
+    }
+
     /// The value of a bare expression that was checked before.
     pub fn evaluate(&self, expression: &str, context: &Value) -> Result<Value, String> {
         let compiled = self.env.compile_expression(expression).map_err(|error| reason(&error))?;
@@ -250,7 +268,9 @@ fn check_names(
     rules: &Rules<'_>,
 ) -> Result<(), Fault> {
     let place = |name: &str| tokens.iter().find(|token| token.text == name).map(|token| token.offset);
-    let known = |name: &&String| NAMES.contains(&name.as_str()) || FUNCTIONS.contains(&name.as_str());
+    let known = |name: &&String| {
+        NAMES.contains(&name.as_str()) || FUNCTIONS.contains(&name.as_str()) || rules.finders.contains(*name)
+    };
     if let Some(unknown) = names.iter().find(|name| !known(name)) {
         let what = format!("uses \"{unknown}\", which does not exist");
         return Err(Fault { what, help: Some(HELP_NAMES.to_owned()), offset: place(unknown) });

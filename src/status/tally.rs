@@ -6,6 +6,7 @@
 use super::history::{History, Series, Span};
 use super::meters::Meters;
 use super::period::{COUNTS, Count, Counts, Gauges, Mark, Period};
+use super::refused::{Refused, RefusedView, Turned};
 use crate::clock::{Clock, Timestamp};
 use crate::spool::{QueueError, Spool};
 use std::collections::{BTreeMap, VecDeque};
@@ -38,6 +39,7 @@ struct State {
     current: Period,
     last_event: BTreeMap<String, Timestamp>,
     refusals: BTreeMap<String, Refusals>,
+    turned: Turned,
     ages: VecDeque<(Timestamp, Duration)>,
     last_delivery: Option<LastDelivery>,
     /// The minute in which the rings were last tended.
@@ -123,6 +125,18 @@ impl Tally {
         }
         refusals.logged_at = now;
         Some(std::mem::take(&mut refusals.unlogged))
+    }
+
+    /// Remembers a refused request for `deskspool refused`; `source` is one of ours, or
+    /// [`NO_SOURCE`](super::refused::NO_SOURCE).
+    pub fn remember_refused(&self, source: &str, refused: Refused) {
+        let now = self.clock.now();
+        self.state().turned.add(source, now, refused);
+    }
+
+    /// The last refused requests, of one source or of all.
+    pub fn refused(&self, source: Option<&str>) -> Vec<RefusedView> {
+        self.state().turned.views(source)
     }
 
     /// Counts a delivery and how long it took from the request to the ticket.

@@ -13,4 +13,6 @@ mod page;
 mod page_seed;
 mod quiet;
 mod samples;
+mod tried;
+mod turned_away;
 mod verbs;

@@ -144,7 +144,7 @@ def main():
 
 def visit(browser, origin, pictures):
     links = set()
-    pages = {"overview": "/", "week": "/?span=7d", "dead": "/list?state=dead", "envelope": "/envelope/1"}
+    pages = {"overview": "/", "week": "/?span=7d", "dead": "/list?state=dead", "envelope": "/envelope/1", "refused": "/refused"}
     for width, height in ((1280, 900), (390, 844)):
         for dark in (False, True):
             for name, path in pages.items():
