@@ -2,6 +2,7 @@
 //!
 //! `serve`, the demo and the tests start the same daemon. It owns every room; it does none of their work.
 
+mod alarm;
 mod watch;
 
 use crate::backoff::Backoff;
@@ -25,6 +26,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 use thiserror::Error;
+
+use alarm::Alarm;
 use watch::Watch;
 
 /// Threads that read requests from tiny_http. They never wait for the disk.
@@ -133,6 +136,7 @@ pub struct Daemon {
     /// Started when all else runs; none when it is off, or its address cannot be had.
     page: OnceLock<Listener>,
     watch: OnceLock<Watch>,
+    alarm: OnceLock<Alarm>,
     sources: Arc<RwLock<Arc<Sources>>>,
     /// What was started with: what cannot change while running stays as it says.
     started_with: Config,
@@ -201,6 +205,7 @@ impl Daemon {
                 control: Mutex::default(),
                 page: OnceLock::new(),
                 watch: OnceLock::new(),
+                alarm: OnceLock::new(),
                 sources,
                 started_with: loaded.config.clone(),
                 current: Mutex::new(loaded),
@@ -211,6 +216,7 @@ impl Daemon {
         let control = control.map_err(|error| StartError::Control { path: places.control.clone(), error })?;
         *daemon.control.lock().unwrap_or_else(PoisonError::into_inner) = Some(control);
         let _ = daemon.watch.set(Watch::start(daemon.rooms.clone())?);
+        let _ = daemon.alarm.set(Alarm::start(&daemon)?);
         if let Some(page) = daemon.start_page(&places.private.join(PAGE_SOCKET)) {
             let _ = daemon.page.set(page);
         }
@@ -376,6 +382,9 @@ impl Daemon {
         }
         if let Some(watch) = self.watch.get() {
             watch.stop();
+        }
+        if let Some(alarm) = self.alarm.get() {
+            alarm.stop();
         }
         self.workers.stop();
         self.rooms.tally.store();

@@ -40,6 +40,7 @@
 //! | [`capture`] | real requests for an admin who waits for one | keep anything when nobody waits, see a secret |
 //! | [`control`] | the Unix control socket: the one implementation of the admin's verbs, and its client | render for people |
 //! | [`status`] | counters, the history rings, and the one snapshot that command line, page, metrics and status line show; the page's listener | change another room |
+//! | [`alert`] | what needs a person and has been told: once per matter, once more when it is over | decide how to leave the house |
 //! | [`page`] | the status page: what it answers to which request, and how it looks | keep numbers of its own, let markup through |
 //! | [`trial`] | a request run through verify and map for people: which rule, which calls, what was missing | store or send anything |
 //! | [`cli`] | a file per verb; tables, ages, colour; the demo | touch the spool: it asks the daemon |
@@ -50,7 +51,7 @@
 //!
 //! Names point one way, from the bottom of this list of layers to its top, and `tests/architecture.rs` holds the
 //! exact table: `clock backoff verify decode gate capture` · `freshdesk spool` · `source` · `config dispatch` · `status` ·
-//! `intake` · `trial control` · `page` · `daemon` · `cli`. Only `spool/queue.rs` names sled, only [`freshdesk`] and the control
+//! `intake` · `trial control` · `alert page` · `daemon` · `cli`. Only `spool/queue.rs` names sled, only [`freshdesk`] and the control
 //! socket's client name ureq, only [`intake`], [`control`] and [`status`] name tiny_http, and only [`clock`] asks for the time
 //! (deadlines of the gate's sockets excepted).
 //!
@@ -120,6 +121,8 @@
 //! | `control` | 1 | `control.rs` | carries out the admin's verbs | tiny_http's queue |
 //! | `status-page` | 1 | `status/listener.rs` | answers the status page's requests | tiny_http's queue |
 //! | `watch` | 1 | `daemon/watch.rs` | looks how things stand, keeps the history | 10 s |
+//! | `alert` | 1 | `daemon/alarm.rs` | tells what needs a person, when `[alert]` says whom | 30 s |
+//! | `alert-command` | one while a command runs | `alert/send.rs` | waits for it | the command's end |
 //! | `systemd` | 1, under systemd | `cli/serve.rs` | watchdog and status line, while a request would be answered | 5 s |
 //!
 //! # Where this is tested
@@ -133,12 +136,14 @@
 //! | a broken configuration and the exact words it gets | `tests/bad-config/<case>/` |
 //! | spool: reopened, torn, damaged, full; order and heads | `src/spool/tests.rs` |
 //! | order, pace, doubt and give-up with a manual clock | `src/dispatch/tests.rs` |
+//! | months with outages, faults, kills and clock jumps, from seeds: loss, doubles, order, pace | `src/dispatch/simulation/` |
 //! | what left the house; what answers mean; looking | `src/freshdesk/*_tests.rs` |
 //! | the stand-in is as strict as the documentation | `src/sandbox/tests/` |
 //! | the real binary over real HTTP: kills, outages, resets after the commit, rude clients | `tests/it/` |
 //! | what admins type | `tests/by_hand.rs`, `tests/it/` |
 //! | the unit, the sync before the answer | `tests/run`, `tests/system/` |
 
+pub mod alert;
 pub mod backoff;
 pub mod capture;
 pub mod cli;

@@ -31,12 +31,14 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("trial", &["clock", "decode", "freshdesk", "intake", "source"]),
     // `2h` in a filter is what `2h` is in the configuration.
     ("control", &["capture", "clock", "config::units", "dispatch", "freshdesk", "spool", "status"]),
+    ("alert", &["clock", "status"]),
     ("page", &["clock", "control", "spool", "status"]),
     ("sandbox", &["clock"]),
     ("systemd", &["clock", "status"]),
     (
         "daemon",
         &[
+            "alert",
             "backoff",
             "clock",
             "config",

@@ -60,7 +60,11 @@ pub fn matters(snapshot: &Snapshot, gaps: &BTreeMap<String, Duration>, limits: L
     let percent = |part: u64, whole: u64| part.saturating_mul(100).checked_div(whole).unwrap_or(0);
     let full = percent(held, spool.envelopes_max).max(percent(spool.bytes, spool.bytes_max));
     if full > FULL_PERCENT {
-        add("spool", format!("the spool is {full} % full; when it is full, platforms get 503"), "deskspool queue");
+        add(
+            "spool",
+            format!("the spool is {full} % full; when it is full, platforms get 503"),
+            "deskspool queue",
+        );
     }
     for view in &snapshot.sources {
         let (Some(ago), Some(gap)) = (view.last_event_seconds, gaps.get(&view.name)) else { continue };

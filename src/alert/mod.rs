@@ -8,7 +8,7 @@ mod matters;
 mod send;
 
 pub use matters::{Limits, Matter, matters};
-pub use send::{Message, SendError, Sender, run_command};
+pub use send::{Message, SendError, run_command};
 
 use crate::clock::Timestamp;
 use serde::{Deserialize, Serialize};

@@ -62,9 +62,6 @@ pub enum SendError {
     Url(String),
 }
 
-/// Posts JSON to the admin's URL.
-pub type Sender = dyn Fn(&str) -> Result<(), String> + Send + Sync;
-
 /// Runs the admin's command with `message` on its stdin, `DESKSPOOL_ALERT` and `DESKSPOOL_ALERT_TEXT` in its
 /// environment, and nothing of ours on its stdout.
 pub fn run_command(command: &[String], message: &Message) -> Result<(), SendError> {
@@ -113,7 +110,8 @@ mod tests {
     use super::*;
 
     fn message() -> Message {
-        let matter = Matter { key: "dead".into(), text: "1 dead letter".into(), next: "deskspool queue".into() };
+        let matter =
+            Matter { key: "dead".into(), text: "1 dead letter".into(), next: "deskspool queue".into() };
         Message::begun(&matter, Timestamp(1_763_712_000_000))
     }
 

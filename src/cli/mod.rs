@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 fine, 1 the asked thing is not fine, 2 usage, 3 daemon not reachable, 130 interrupted.
 
+mod account;
 pub mod capture;
 pub mod change;
 pub mod check;

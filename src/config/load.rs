@@ -16,7 +16,8 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::DeValue;
 
-const TABLES: [&str; 7] = ["freshdesk", "ticket", "server", "spool", "delivery", "status_page", "source"];
+const TABLES: [&str; 8] =
+    ["freshdesk", "ticket", "server", "spool", "delivery", "status_page", "alert", "source"];
 const NAME_CHARS_MAX: usize = 32;
 /// Stands for a credential that only the service sees.
 const UNSEEN: &str = "unseen";
@@ -152,6 +153,7 @@ impl<'a> Reader<'a> {
         let spool: SpoolConfig = self.table("spool", tables.remove("spool"));
         let delivery: DeliveryConfig = self.table("delivery", tables.remove("delivery"));
         self.check_backoff(&delivery.backoff);
+        let alert = self.table("alert", tables.remove("alert"));
         let status_page = self.table("status_page", tables.remove("status_page"));
         let status_page = self.status_page(status_page);
         let sources = self.sources(tables.remove("source"));
@@ -163,6 +165,7 @@ impl<'a> Reader<'a> {
             server,
             spool,
             delivery,
+            alert,
             status_page,
             ticket,
             sources,
@@ -179,7 +182,7 @@ impl<'a> Reader<'a> {
             let hint = schema::did_you_mean(key.get_ref(), &TABLES);
             let hint = hint.map(|known| format!(", did you mean [{known}]?")).unwrap_or_default();
             let finding = Finding::error("", format!("unknown {kind}{hint}"))
-                .help("allowed: [freshdesk], [ticket], [server], [spool], [delivery], [status_page], [source.<name>]");
+                .help("allowed: [freshdesk], [ticket], [server], [spool], [delivery], [status_page], [alert], [source.<name>]");
             self.told.tell_at(self.files, key.span(), finding);
         }
         known.into_iter().map(|(key, value)| (key.into_inner().into_owned(), value)).collect()

@@ -19,6 +19,9 @@ const PANICKED: &str = "bug: panicked";
 /// pause or probe decides, not this.
 const BEHIND_THE_ACCOUNT: Duration = Duration::from_secs(1);
 
+/// Over how long those are spread that wait for lists.
+const LISTS_SPREAD: Duration = Duration::from_secs(60);
+
 /// An attempt that is under way.
 struct Attempt<'a> {
     dispatch: &'a Dispatch,
@@ -107,6 +110,19 @@ impl Dispatch {
         Change::Delivered { ticket, conversation: lease.envelope.conversation_hash(), ran }
     }
 
+    /// The few lists of this minute are used up: the others go on meanwhile, and those that look do not all come
+    /// back together.
+    pub(super) fn look_later(&self, lease: &Lease, wait: Duration) -> Result<(), QueueError> {
+        let at = self.clock.now();
+        let due = at.plus(wait + LISTS_SPREAD.mul_f64(self.throw()));
+        let reason = "may look later: Freshdesk allows few lists a minute".to_owned();
+        let ran = Ran { at, took: Duration::ZERO };
+        self.record(
+            lease,
+            Change::Deferred { attempts: lease.attempts, due, doubt: lease.doubt, ran, reason },
+        )
+    }
+
     /// Logs and settles.
     fn record(&self, lease: &Lease, change: Change) -> Result<(), QueueError> {
         let envelope = &lease.envelope;
@@ -147,12 +163,14 @@ impl Attempt<'_> {
     fn write(&mut self, write: &Write, step: u32, doubt: Option<Doubt>) -> Go<()> {
         self.pause_if_told(doubt)?;
         let marker = marker(&self.dispatch.spool.identity(), self.lease.envelope.id, step);
-        if let Some(doubt) = doubt
-            && let Some(ticket) = self.look(write, &marker, doubt)?
-        {
-            self.arrived(ticket);
-            (self.dispatch.observer)(&self.lease.envelope, &Noted::Wrote(write));
-            return Ok(());
+        if let Some(doubt) = doubt {
+            if let Some(ticket) = self.look(write, &marker, doubt)? {
+                self.arrived(ticket);
+                (self.dispatch.observer)(&self.lease.envelope, &Noted::Wrote(write));
+                return Ok(());
+            }
+            // Looking took its time, too.
+            self.pause_if_told(Some(doubt))?;
         }
         self.begin()?;
         let outcome = self.send(write, &marker);
@@ -200,8 +218,16 @@ impl Attempt<'_> {
             return Err(self.deferred(self.lease.attempts, safe_from, Some(doubt), reason));
         }
         let looked = match (write, self.ticket) {
-            // Done twice they are as done once, and nothing of an earlier attempt is under way any more.
-            (Write::UpdateTicket(_) | Write::PutContact(_), _) => return Ok(None),
+            // Done twice it is as done once, and nothing of an earlier attempt is under way any more.
+            (Write::PutContact(_), _) => return Ok(None),
+            // So is this, but what an agent has changed since is not changed back when it was done.
+            (Write::UpdateTicket(update), Some(ticket)) => {
+                match self.orders.desk.find_update(ticket, update) {
+                    Looked::Absent => return Ok(None),
+                    looked => looked,
+                }
+            }
+            (Write::UpdateTicket(_), None) => return Ok(None),
             (Write::CreateTicket(fields), _) => self.find_ticket(&fields.requester, marker, doubt.since),
             (Write::AddNote(note), Some(ticket)) => {
                 self.orders.desk.find_follow_up(ticket, note, marker, doubt.since)

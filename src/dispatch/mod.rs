@@ -12,6 +12,8 @@ mod account;
 mod attempt;
 pub mod mapping;
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;
 
 pub use account::{Account, Permit, Trouble};
@@ -19,9 +21,9 @@ pub use account::{Account, Permit, Trouble};
 use crate::backoff::{Backoff, Dice};
 use crate::clock::{Clock, Timestamp};
 use crate::freshdesk::Desk;
-use crate::freshdesk::outcome::{Cause, Outcome, Rate};
+use crate::freshdesk::outcome::{Calls, Cause, Outcome, Rate};
 use crate::freshdesk::write::Write;
-use crate::spool::{Change, Envelope, Id, Leased, QueueError, Spool, hash_of};
+use crate::spool::{Change, Envelope, Id, Lease, Leased, QueueError, Spool, hash_of};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -34,8 +36,6 @@ const WAIT_MAX: Duration = Duration::from_secs(15);
 /// While no call may be made, what comes in is looked at this often and not at every put: nearly all of it
 /// waits, only what needs no call (a mapping that fails, a source that is gone) does not.
 const CLOSED_LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// Calls a look may take: the list, its second page, the spam list, the contact of a phone number.
-const CALLS_PER_LOOK: usize = 4;
 
 /// What a source makes of an event when it is delivered.
 #[derive(Debug)]
@@ -280,26 +280,41 @@ impl Dispatch {
         };
         let orders = self.orders();
         let Some(writes) = self.plan_safely(&orders, &lease)? else { return Ok(Step::Again) };
-        let looking = if lease.doubt.is_some() { CALLS_PER_LOOK } else { 0 };
-        let calls = writes.len() + looking;
+        let calls = needed(&lease, &writes);
         let permit = self.account().ask(calls, now);
         match permit {
             Permit::Go => {
+                // What others of this thread left is not ours.
+                let _ = orders.desk.spent();
                 let attempted = self.attempt_safely(&orders, &lease, &writes);
-                self.account().ended(calls, now, self.clock.monotonic());
+                self.charge(&orders, (calls, now));
                 attempted.map(|()| Step::Again)
             }
             Permit::Probe => {
                 self.spool.give_back(lease.envelope.id);
+                let _ = orders.desk.spent();
                 self.probe(&orders);
-                self.account().ended(calls, now, self.clock.monotonic());
+                self.charge(&orders, (Calls::plain(1), now));
                 Ok(Step::Again)
             }
             Permit::NotBefore(later) => {
                 self.spool.give_back(lease.envelope.id);
                 Ok(Step::Closed(later.saturating_sub(now)))
             }
+            Permit::ListsNotBefore(later) => {
+                self.look_later(&lease, later.saturating_sub(now))?;
+                Ok(Step::Again)
+            }
         }
+    }
+
+    /// The calls that were asked for are over.
+    fn charge(&self, orders: &Orders, (calls, asked): (Calls, Duration)) {
+        let spent = orders.desk.spent().unwrap_or(calls);
+        let (rate, now) = (orders.desk.rate(), self.clock.monotonic());
+        let mut account = self.account();
+        account.ended((calls, asked), spent, now);
+        account.learn(rate);
     }
 
     fn probe(&self, orders: &Orders) {
@@ -323,6 +338,16 @@ impl Dispatch {
         }
         self.wake();
     }
+}
+
+/// The calls of an attempt, as far as they can be told before it.
+fn needed(lease: &Lease, writes: &[Write]) -> Calls {
+    let left = writes.get(lease.step as usize..).unwrap_or_default();
+    let look = match (lease.doubt, left.first()) {
+        (Some(_), Some(write)) => crate::freshdesk::calls_of_look(write),
+        _ => Calls::default(),
+    };
+    left.iter().map(crate::freshdesk::calls_of).fold(look, Calls::and)
 }
 
 /// The marker of one write of one envelope: `ds-` and 20 characters, unique per spool.

@@ -6,9 +6,10 @@
 //!
 //! **Invariant:** about a megabyte: 2880 rows of each ring, each bounded by [`Period`].
 
-use super::period::{Gauges, Period};
+use super::period::{Count, Counts, Gauges, Period};
 use crate::clock::Timestamp;
 use crate::spool::{QueueError, Spool};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Minutes of a row of the coarse ring.
@@ -17,6 +18,9 @@ const QUARTER_MINUTES: u64 = 15;
 const MINUTES_KEPT: u64 = 48 * 60;
 /// Quarters of an hour that are kept.
 const QUARTERS_KEPT: u64 = 30 * 24 * 4;
+
+/// What shows that a platform still calls.
+pub const COMING_IN: [Count; 3] = [Count::Accepted, Count::Filtered, Count::Duplicate];
 
 /// Which ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,6 +182,27 @@ impl History {
         if is_busy { self.spool.flush_queue() } else { Ok(()) }
     }
 
+    /// The longest gap between two events of each source within the last week, in minutes, for sources that have been
+    /// heard of often enough to know.
+    pub fn longest_gaps(&self, minute: u64) -> Result<BTreeMap<String, u64>, QueueError> {
+        const HEARD_MIN: u32 = 8;
+        let this_quarter = minute / QUARTER_MINUTES;
+        let mut heard: BTreeMap<String, (u64, u64, u32)> = BTreeMap::new();
+        for (number, row) in
+            self.rows(Ring::Quarters, this_quarter.saturating_sub(7 * 24 * 4)..this_quarter)?
+        {
+            let came_in = |counts: &Counts| COMING_IN.iter().any(|what| counts.of(*what) > 0);
+            for (source, _) in row.counts.iter().filter(|(_, counts)| came_in(counts)) {
+                let (last, longest, times) = heard.entry(source.clone()).or_insert((number, 0, 0));
+                *longest = (*longest).max(number - *last);
+                *last = number;
+                *times += 1;
+            }
+        }
+        let known = heard.into_iter().filter(|(_, (_, _, times))| *times >= HEARD_MIN);
+        Ok(known.map(|(source, (_, longest, _))| (source, longest * QUARTER_MINUTES)).collect())
+    }
+
     /// The past up to `now`, with the minute that is not stored yet.
     pub fn series(&self, span: Span, now: Timestamp, current: (u64, &Period)) -> Result<Series, QueueError> {
         let (cell_seconds, count) = span.cells();
@@ -234,7 +259,6 @@ impl History {
 
 #[cfg(test)]
 mod tests {
-    use super::super::period::Count;
     use super::*;
     use crate::clock::ManualClock;
     use crate::spool::Limits;
@@ -309,6 +333,29 @@ mod tests {
         assert_eq!((total(Span::Week, later), total(Span::Day, later)), (300, 0));
         history.roll_up(NOW / 60 + 31 * 24 * 60).unwrap();
         assert!(history.rows(Ring::Quarters, 0..u64::MAX).unwrap().is_empty());
+    }
+
+    #[test]
+    fn the_usual_gap_is_the_longest_of_the_week() {
+        let (_directory, history) = rig();
+        let minute = NOW / 60;
+        for hour in 1..=40_u64 {
+            let mut period = Period::default();
+            // Nights are silent, and that is usual.
+            if hour % 24 < 12 {
+                period.count("shop", Count::Accepted, 1);
+            }
+            period.count("refused", Count::Refused, 1);
+            history.put_minute(minute - hour * 60, &period).unwrap();
+        }
+        history.put_minute(minute - 100, &busy(1)).unwrap();
+        history.roll_up(minute).unwrap();
+        let gaps = history.longest_gaps(minute).unwrap();
+        assert_eq!(
+            gaps,
+            BTreeMap::from([("shop".to_owned(), 13 * 60)]),
+            "others are not heard of often enough"
+        );
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Everything one screen shows. Durations are whole seconds, moments are RFC 3339 in UTC.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 pub struct Snapshot {
     /// Of the running daemon.
     pub version: String,
@@ -36,7 +36,7 @@ pub struct Snapshot {
 }
 
 /// Is it receiving?
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 pub struct IntakeView {
     /// Why platforms get 503, if they do: `spool full`, `disk low`.
     pub refusing: Option<String>,
@@ -47,7 +47,7 @@ pub struct IntakeView {
 }
 
 /// Is it delivering?
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 pub struct DeliveryView {
     /// Deliveries of the last hour.
     pub per_hour: u64,
@@ -58,7 +58,7 @@ pub struct DeliveryView {
 }
 
 /// Does Freshdesk answer?
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 pub struct FreshdeskView {
     /// The account, as configured.
     pub account: String,

@@ -3,7 +3,7 @@
 //! The current minute is in memory; earlier ones are in the rings of [`History`], so that a restart does not
 //! blank the numbers of the last 24 hours (it costs at most the minute it happened in).
 
-use super::history::{History, Series, Span};
+use super::history::{COMING_IN, History, Series, Span};
 use super::meters::Meters;
 use super::period::{COUNTS, Count, Counts, Gauges, Mark, Period};
 use super::refused::{Refused, RefusedView, Turned};
@@ -103,7 +103,7 @@ impl Tally {
         let mut state = self.state();
         self.turn_minute(&mut state, now);
         state.current.count(source, what, times);
-        if matches!(what, Count::Accepted | Count::Filtered | Count::Duplicate) {
+        if COMING_IN.contains(&what) {
             state.last_event.insert(source.to_owned(), now);
         }
     }
@@ -196,6 +196,12 @@ impl Tally {
         ages.get(ages.len() / 2).copied()
     }
 
+    /// The longest gap between two events of each source that is known well enough, within the last week.
+    pub fn usual_gaps(&self) -> Result<BTreeMap<String, Duration>, QueueError> {
+        let gaps = self.history.longest_gaps(self.clock.now().unix_seconds() / 60)?;
+        Ok(gaps.into_iter().map(|(source, minutes)| (source, Duration::from_secs(minutes * 60))).collect())
+    }
+
     /// The past for pictures.
     pub fn series(&self, span: Span) -> Result<Series, QueueError> {
         let now = self.clock.now();
@@ -238,8 +244,7 @@ impl Tally {
             for (source, counts) in &period.counts {
                 let tally = sources.entry(source.clone()).or_default();
                 add(tally, *counts, at + 60 > minute);
-                let came_in = [Count::Accepted, Count::Filtered, Count::Duplicate];
-                if came_in.iter().any(|what| counts.of(*what) > 0) {
+                if COMING_IN.iter().any(|what| counts.of(*what) > 0) {
                     tally.last_event = tally.last_event.max(Some(Timestamp(at * 60_000)));
                 }
             }
