@@ -160,6 +160,7 @@ fn start_daemon(directory: &Path, sandbox: &Sandbox) -> anyhow::Result<Arc<Daemo
     let text = format!(
         "[freshdesk]\nurl = {:?}\napi_key = {KEY:?}\n\n\
          [server]\nlisten = \"127.0.0.1:0\"\n\n\
+         [status_page]\nlisten = \"127.0.0.1:0\"\n\n\
          [spool]\ndir = {:?}\ndisk_free_min = \"1MiB\"\n\n\
          [source.sendpulse]\npreset = \"sendpulse@1\"\nsecret = \"demo-token\"\n\n\
          [source.botpress]\npreset = \"botpress@1\"\nsecret = \"demo-secret\"\n",

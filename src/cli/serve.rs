@@ -38,12 +38,16 @@ pub fn run(global: &Global) -> Outcome {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).context("signals cannot be received")?;
     let (daemon, recovery) = Daemon::start(loaded, &places, broken_for_good).map_err(anyhow::Error::from)?;
     log_recovery(&recovery);
-    let addresses: Vec<String> = daemon.addresses().iter().map(ToString::to_string).collect();
+    let list = |all: Vec<std::net::SocketAddr>| {
+        let all: Vec<String> = all.iter().map(ToString::to_string).collect();
+        if all.is_empty() { "off".to_owned() } else { all.join(",") }
+    };
     log::info!(
-        "deskspool {} is up pid={} listen={} control={:?}",
+        "deskspool {} is up pid={} listen={} page={} control={:?}",
         env!("CARGO_PKG_VERSION"),
         std::process::id(),
-        addresses.join(","),
+        list(daemon.addresses()),
+        list(daemon.page_addresses()),
         places.control
     );
     let (still_up, down) = channel();
