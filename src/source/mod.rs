@@ -12,12 +12,14 @@
 //! | `compile`, `layers`, `problem` | tables to a source, and what is wrong with them |
 //! | `template`, `filters`, `facts`, `scan` | the template engine, its limits, its filters, its mistakes |
 //! | `find`, `fold` | finders: fields by paths and by synonyms |
+//! | `answers` | the questions and answers of forms |
 //! | `value`, `html`, `plain`, `words` | JSON, HTML and text as templates and agents need them |
 //! | `requester`, `phone` | who asks |
 //! | `event` | requests to event drafts: split, filter, ids, conversation |
 //! | `view` | one event as templates see it |
 //! | `plan` | an event to its Freshdesk writes |
 
+mod answers;
 mod compile;
 mod event;
 mod facts;
@@ -46,6 +48,7 @@ pub use problem::{Layer, Origin, Problem, Within};
 pub use view::StoredEvent;
 
 use crate::verify::Verifier;
+use answers::Answers;
 use compile::{Rule, Texts, Windows};
 use find::Finders;
 use layers::{NoteMap, RequesterMap, TicketMap};
@@ -64,6 +67,7 @@ pub struct Source {
     texts: Texts,
     windows: Windows,
     finders: Arc<Finders>,
+    answers: Option<Answers>,
     requester: RequesterMap,
     fallback: Option<RequesterMap>,
     ticket: TicketMap,

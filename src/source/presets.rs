@@ -23,16 +23,28 @@ impl Preset {
         self.table.certainty.as_deref().unwrap_or("draft")
     }
 
+    /// What to do in the platform, and which events become what.
+    pub fn guide(&self) -> &str {
+        self.table.guide.as_deref().unwrap_or_default()
+    }
+
     /// The parsed file.
     pub fn table(&self) -> &SourceTable {
         &self.table
     }
 }
 
-const TEXTS: [(&str, &str); 3] = [
+const TEXTS: [(&str, &str); 10] = [
+    ("alertmanager@1", include_str!("presets/alertmanager.toml")),
     ("botpress@1", include_str!("presets/botpress.toml")),
     ("generic@1", include_str!("presets/generic.toml")),
+    ("grafana@1", include_str!("presets/grafana.toml")),
     ("sendpulse@1", include_str!("presets/sendpulse.toml")),
+    ("telegram@1", include_str!("presets/telegram.toml")),
+    ("twilio@1", include_str!("presets/twilio.toml")),
+    ("typebot@1", include_str!("presets/typebot.toml")),
+    ("uptimekuma@1", include_str!("presets/uptimekuma.toml")),
+    ("zabbix@1", include_str!("presets/zabbix.toml")),
 ];
 
 static PRESETS: LazyLock<Vec<Preset>> =
