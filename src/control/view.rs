@@ -300,8 +300,11 @@ fn line(write: &Write) -> String {
             let who = who.into_iter().flatten().next().map_or("nobody", String::as_str);
             format!("create ticket {:?} for {who}", ticket.subject)
         }
+        Write::AddNote(note) if note.reply => "reply to the customer in the conversation's ticket".to_owned(),
         Write::AddNote(note) if note.private => "add a private note to the conversation's ticket".to_owned(),
         Write::AddNote(_) => "add a public note to the conversation's ticket".to_owned(),
+        Write::UpdateTicket(_) => "change the conversation's ticket".to_owned(),
+        Write::PutContact(_) => "find the requester's contact and fill it, or make it".to_owned(),
     }
 }
 

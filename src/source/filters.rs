@@ -4,7 +4,7 @@ use super::facts::{facts, is_blank, without};
 use super::fold::fold;
 use super::plain::{one_line, truncate};
 use super::value::{printed, to_text, words};
-use super::{html, phone};
+use super::{html, phone, rating};
 use crate::clock::Timestamp;
 use minijinja::value::{Kwargs, Rest, Value};
 use minijinja::{AutoEscape, Environment, Error, State};
@@ -17,7 +17,9 @@ pub(super) fn register(env: &mut Environment<'static>, country: Option<&'static 
     env.add_filter("first_line", |value: &Value| first_line(&to_text(value)));
     env.add_filter("facts", facts_filter);
     env.add_filter("fold", |value: &Value| fold(&printed(value)));
-    env.add_filter("rating", |value: &Value| rating(&printed(value)).map_or(Value::UNDEFINED, Value::from));
+    env.add_filter("rating", |value: &Value| {
+        rating::grade(&printed(value)).map_or(Value::UNDEFINED, Value::from)
+    });
     env.add_test("blank", |value: &Value| is_blank(value));
     env.add_filter("stack", stack);
     env.add_filter("without", |value: &Value, names: Rest<String>| without(value, &names));
@@ -121,94 +123,6 @@ fn link(text: &str) -> Value {
     Value::from_safe_string(html::link(text).unwrap_or_else(|| html::escape(text)))
 }
 
-/// Words of the five grades, worst first, folded.
-const GRADES: [&[&str]; 5] = [
-    &[
-        "pessimo",
-        "terrible",
-        "horrible",
-        "awful",
-        "verybad",
-        "muymalo",
-        "muymala",
-        "muitoruim",
-        "ужасно",
-        "очень плохо",
-        "жахливо",
-    ],
-    &[
-        "ruim",
-        "mal",
-        "malo",
-        "mala",
-        "mau",
-        "ma",
-        "bad",
-        "poor",
-        "insatisfeito",
-        "insatisfecho",
-        "insatisfecha",
-        "unsatisfied",
-        "dissatisfied",
-        "negativo",
-        "negativa",
-        "negative",
-        "плохо",
-        "погано",
-    ],
-    &["regular", "neutro", "neutra", "neutral", "medio", "razoavel", "average", "fair", "ok", "нормально"],
-    &[
-        "bom",
-        "boa",
-        "bueno",
-        "buena",
-        "bien",
-        "bem",
-        "good",
-        "satisfeito",
-        "satisfecho",
-        "satisfecha",
-        "satisfied",
-        "positivo",
-        "positiva",
-        "positive",
-        "хорошо",
-        "добре",
-    ],
-    &[
-        "otimo",
-        "otima",
-        "excelente",
-        "excellent",
-        "great",
-        "verygood",
-        "muybueno",
-        "muybuena",
-        "muitobom",
-        "perfeito",
-        "perfecto",
-        "отлично",
-        "відмінно",
-    ],
-];
-
-/// A grade from 1 (worst) to 5, from a number, a word, stars, or `2/5`; numbers keep their value.
-fn rating(text: &str) -> Option<f64> {
-    let text = text.trim();
-    let number = text.split('/').next().unwrap_or_default().trim().replace(',', ".");
-    if let Ok(number) = number.parse::<f64>() {
-        return number.is_finite().then_some(number);
-    }
-    let stars = text.chars().filter(|c| matches!(c, '★' | '⭐')).count();
-    if stars > 0 {
-        return u32::try_from(stars).ok().map(f64::from);
-    }
-    let folded = fold(text);
-    let is_it = |words: &&&[&str]| words.iter().any(|word| fold(word) == folded);
-    let grade = GRADES.iter().position(|words| is_it(&words))?;
-    u32::try_from(grade + 1).ok().map(f64::from)
-}
-
 /// A platform's time, in seconds or milliseconds since 1970, when it lies between 2010 and 2100; other
 /// numbers are garbled (SendPulse's own samples have 14 and 15 digits) and are nothing.
 fn utc(text: &str) -> Option<String> {
@@ -240,21 +154,6 @@ mod tests {
         }));
         let context = Value::from_pairs([("event", event)]);
         assert_eq!(env.render_named_str("t.html", template, context).unwrap(), expect, "{template}");
-    }
-
-    #[test]
-    fn ratings_are_numbers_words_or_stars() {
-        let check = |text: &str, expect: Option<f64>| assert_eq!(rating(text), expect, "{text}");
-        check("5", Some(5.0));
-        check(" 2,5 ", Some(2.5));
-        check("1/5", Some(1.0));
-        check("Péssimo", Some(1.0));
-        check("MUY MALO", Some(1.0));
-        check("ruim", Some(2.0));
-        check("Ótimo", Some(5.0));
-        check("⭐⭐", Some(2.0));
-        check("perhaps", None);
-        check("", None);
     }
 
     #[test]

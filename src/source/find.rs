@@ -7,7 +7,7 @@
 use super::fold::{fold, fold_into, folds_to};
 use super::plain::{is_placeholder, one_line};
 use super::requester::{self, Address};
-use super::{phone, value};
+use super::{phone, rating, value};
 use minijinja::value::{Enumerator, Object, Value};
 use serde_json::Value as Json;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -75,8 +75,11 @@ enum Step {
 }
 
 impl Path {
-    /// `contact.variables.email`, `items.0.name`, `attachments.*.url`.
+    /// `contact.variables.email`, `items.0.name`, `attachments.*.url`; `.` is the whole.
     pub fn parse(text: &str) -> Path {
+        if text.trim() == "." {
+            return Path(Vec::new());
+        }
         let steps = text.trim().split('.').map(|name| match name.trim() {
             "*" => Step::Any,
             name => Step::Member { name: name.to_owned(), folded: fold(name) },
@@ -312,6 +315,11 @@ impl Found {
         match (name, found) {
             ("email", Some(json)) => Some(Value::from(self.address_in(json)?.email)),
             ("name", None) => self.name_beside_the_address().map(Value::from),
+            // `Péssimo` is 1; what is no grade stays what was said.
+            ("rating", Some(json)) => match rating::grade(&scalar_text(json)) {
+                Some(grade) => Some(Value::from(grade)),
+                None => Some(value::to_template(json)),
+            },
             (_, found) => found.map(value::to_template),
         }
     }

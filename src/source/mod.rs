@@ -14,15 +14,17 @@
 //! | `find`, `fold` | finders: fields by paths and by synonyms |
 //! | `answers` | the questions and answers of forms |
 //! | `value`, `html`, `plain`, `words` | JSON, HTML and text as templates and agents need them |
-//! | `requester`, `phone` | who asks |
+//! | `requester`, `phone`, `rating` | who asks, and how content he is |
 //! | `event` | requests to event drafts: split, filter, ids, conversation |
 //! | `view` | one event as templates see it |
-//! | `plan` | an event to its Freshdesk writes |
+//! | `rule` | which of them becomes what |
+//! | `plan`, `fields` | an event to its Freshdesk writes, and what they carry |
 
 mod answers;
 mod compile;
 mod event;
 mod facts;
+mod fields;
 mod filters;
 mod find;
 mod fold;
@@ -33,7 +35,9 @@ mod plain;
 mod plan;
 mod presets;
 mod problem;
+mod rating;
 mod requester;
+mod rule;
 mod scan;
 pub mod table;
 mod template;
@@ -49,9 +53,10 @@ pub use view::StoredEvent;
 
 use crate::verify::Verifier;
 use answers::Answers;
-use compile::{Rule, Texts, Windows};
+use compile::{Texts, Windows};
 use find::Finders;
-use layers::{NoteMap, RequesterMap, TicketMap};
+use layers::RequesterMap;
+use rule::{Effects, Rule};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -70,8 +75,7 @@ pub struct Source {
     answers: Option<Answers>,
     requester: RequesterMap,
     fallback: Option<RequesterMap>,
-    ticket: TicketMap,
-    note: NoteMap,
+    effects: Effects,
     rules: Vec<Rule>,
     origins: BTreeMap<String, Origin>,
     engine: Engine,

@@ -35,6 +35,8 @@ pub struct Seen {
     /// The ticket's, where it was written.
     pub tags: Option<Vec<String>>,
     pub has_attachment: bool,
+    /// A desk has what it made of the HTML, not what it was sent.
+    pub is_sanitised: bool,
     pub conversation: Option<String>,
     pub dedupe: Option<String>,
 }
@@ -133,10 +135,20 @@ fn add(seen: &mut Seen, write: &Write) {
             seen.subject = Some(ticket.subject.clone());
             seen.text = Some(ticket.description.clone());
             seen.tags = Some(ticket.tags.clone());
+            seen.has_attachment |= !ticket.attachments.is_empty();
         }
         Write::AddNote(note) => {
             seen.actions.push("add_note");
             seen.text.get_or_insert_with(|| note.body.clone());
+            seen.has_attachment |= !note.attachments.is_empty();
+        }
+        Write::UpdateTicket(update) => {
+            seen.actions.push("update_ticket");
+            seen.tags = Some(update.tags_add.clone());
+        }
+        Write::PutContact(contact) => {
+            seen.actions.push("upsert_contact");
+            seen.requester.get_or_insert_with(|| contact.requester.clone());
         }
     }
 }
@@ -204,14 +216,14 @@ fn judge_event(case: &Case, expect: &Value, seen: &Seen, classes: &mut Classes) 
         wrong.extend(compare_requester(case, &expect["requester"], requester));
     }
     if let Some(subject) = &seen.subject {
-        wrong.extend(compare_texts(expect, "subject", subject));
+        wrong.extend(compare_texts((expect, "subject"), subject, true));
         let max = expect["subject_max_chars"].as_u64().unwrap_or(255);
         if subject.chars().count() as u64 > max {
             wrong.push(format!("subject of {} characters, at most {max}", subject.chars().count()));
         }
     }
     if let Some(text) = &seen.text {
-        wrong.extend(compare_texts(expect, "description", text));
+        wrong.extend(compare_texts((expect, "description"), text, !seen.is_sanitised));
         let is_cut =
             text.len() < case.request.body.len() && !text.contains("[cut here") && !seen.has_attachment;
         if expect["must_not_truncate_silently"] == true && is_cut {
@@ -219,7 +231,7 @@ fn judge_event(case: &Case, expect: &Value, seen: &Seen, classes: &mut Classes) 
         }
     }
     if let Some(tags) = &seen.tags {
-        wrong.extend(compare_texts(expect, "tags", &tags.join("\n")));
+        wrong.extend(compare_texts((expect, "tags"), &tags.join("\n"), true));
     }
     wrong
 }
@@ -289,7 +301,7 @@ fn is_given(case: &Case, name: &str) -> bool {
     letters(&String::from_utf8_lossy(&case.request.body)).contains(&letters(name))
 }
 
-fn compare_texts(expect: &Value, field: &str, text: &str) -> Vec<String> {
+fn compare_texts((expect, field): (&Value, &str), text: &str, is_raw: bool) -> Vec<String> {
     let list = |key: String| -> Vec<String> {
         let texts = expect[key].as_array().into_iter().flatten().filter_map(Value::as_str);
         texts.map(str::to_owned).collect()
@@ -299,8 +311,9 @@ fn compare_texts(expect: &Value, field: &str, text: &str) -> Vec<String> {
     let missing = list(format!("{field}_contains"))
         .into_iter()
         .filter(|part| !readable.contains(&self::readable(part)));
-    let unwanted =
-        list(format!("{field}_not_contains")).into_iter().filter(|part| raw.contains(&part.to_lowercase()));
+    let unwanted = list(format!("{field}_not_contains"))
+        .into_iter()
+        .filter(|part| is_raw && raw.contains(&part.to_lowercase()));
     missing
         .map(|part| format!("{field} does not contain {part:?}"))
         .chain(unwanted.map(|part| format!("{field} contains {part:?}")))

@@ -27,6 +27,8 @@ pub struct Case {
     /// The bytes as they were sent.
     pub raw: Vec<u8>,
     pub request: Request,
+    /// It, or one before it, expects the configured fallback.
+    pub has_fallback: bool,
 }
 
 /// A request as intake would see it.
@@ -57,6 +59,17 @@ impl Case {
                 cases.push(Case::read(dir, (&files.0, &files.1), false));
             }
         }
+        let names = |case: &Case| -> Vec<String> {
+            case.before(&cases).iter().map(|before| before.name.clone()).chain([case.name.clone()]).collect()
+        };
+        let expects = |name: &String| {
+            let case = cases.iter().find(|case| case.name == *name);
+            case.is_some_and(|case| case.expect.to_string().contains("\"fallback\":true"))
+        };
+        let fallbacks: Vec<bool> = cases.iter().map(|case| names(case).iter().any(expects)).collect();
+        for (case, has_fallback) in cases.iter_mut().zip(fallbacks) {
+            case.has_fallback = has_fallback;
+        }
         cases
     }
 
@@ -75,6 +88,7 @@ impl Case {
             expect: expect.unwrap_or_else(|error| panic!("{}: {error}", request.display())),
             request: Request::parse(&raw),
             raw,
+            has_fallback: false,
         }
     }
 
@@ -114,11 +128,7 @@ impl Case {
         if let Some(token) = config["verify_token"].as_str() {
             table += &format!("verify_token = {token:?}\n");
         }
-        // What the corpus says of the account: Contako is Brazilian, and so are its national numbers.
-        if self.platform == "contako" {
-            table += "country = \"BR\"\n";
-        }
-        if self.expect.to_string().contains("\"fallback\":true") {
+        if self.has_fallback {
             table += &format!("fallback_requester = {{ name = \"Nobody\", email = \"{FALLBACK_EMAIL}\" }}\n");
         }
         table
