@@ -8,12 +8,16 @@
 //! | `GET /status` | a [`Snapshot`](crate::status::Snapshot) |
 //! | `GET /queue?…` | one [`Row`] per line |
 //! | `GET /envelope/ID` | an [`EnvelopeView`], 404 when unknown |
+//! | `GET /refused?source=…` | one [`RefusedView`](crate::status::refused::RefusedView) per line |
+//! | `GET /capture?source=…&as=…` | a [`Captured`](crate::capture::Captured), when one comes |
+//! | `DELETE /capture?as=…` | nothing; who asked waits no more |
 //! | `POST /count`, `/retry`, `/drop` | takes a [`Selection`], answers a [`Done`] |
 //! | `POST /reload` | `{"text":…}`, 409 when the configuration was not applied |
 
 pub mod client;
 pub mod view;
 
+use crate::capture::{Captured, Captures};
 use crate::clock::Clock;
 use crate::dispatch::{Dispatch, Planner};
 use crate::spool::{Change, Entry, Envelope, Id, PAGE, QueueError, Spool, State, Touched};
@@ -44,6 +48,8 @@ pub struct Rooms {
     pub dispatch: Arc<Dispatch>,
     /// The counters.
     pub tally: Arc<Tally>,
+    /// Those who wait for a real request.
+    pub captures: Arc<Captures>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// What only the daemon knows.
@@ -124,16 +130,24 @@ impl Drop for Control {
 
 impl Rooms {
     fn answer(&self, mut request: Request) {
+        if *request.method() == Method::Get && request.url().starts_with("/capture?") {
+            return self.capture(request);
+        }
         let answer = self.route(&mut request);
-        let response = match answer {
-            Ok(body) => Response::from_string(body),
-            Err(refused) => {
-                let body = serde_json::json!({ "error": refused.to_string() }).to_string();
-                Response::from_string(body).with_status_code(refused.status())
-            }
-        };
-        if let Err(error) = request.respond(response) {
-            log::debug!("control answer not sent error={error}");
+        respond(request, answer);
+    }
+
+    /// The answer is given when a request comes, by the thread that took it.
+    fn capture(&self, request: Request) {
+        let query = request.url().split_once('?').map(|(_, query)| query.to_owned()).unwrap_or_default();
+        let (source, name) = (parameter(&query, "source"), parameter(&query, "as"));
+        if !self.daemon.read().unwrap_or_else(PoisonError::into_inner).sources.contains(&source) {
+            return respond(request, Err(Refused::Usage(format!("there is no [source.{source}]"))));
+        }
+        let waiter = move |captured: &Captured| respond(request, Ok(json(captured)));
+        // Who finds no room is answered by the request's end.
+        if !self.captures.ask(&name, &source, Box::new(waiter)) {
+            log::warn!("capture not begun source={source} reason=\"too many wait\"");
         }
     }
 
@@ -143,6 +157,11 @@ impl Rooms {
         match (request.method(), path) {
             (Method::Get, "/status") => self.status(),
             (Method::Get, "/queue") => self.queue(&Filter::of_query(query).map_err(Refused::Usage)?),
+            (Method::Delete, "/capture") => {
+                self.captures.done(&parameter(query, "as"));
+                Ok(String::new())
+            }
+            (Method::Get, "/refused") => Ok(self.refused(query)),
             (Method::Get, _) if path.starts_with("/envelope/") => self.show(&path["/envelope/".len()..]),
             (Method::Post, "/count") => {
                 self.select(request, |ids| ids.iter().map(|id| self.look_up(*id)).collect())
@@ -177,6 +196,12 @@ impl Rooms {
             lines.push('\n');
         })?;
         Ok(lines)
+    }
+
+    fn refused(&self, query: &str) -> String {
+        let source = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "source");
+        let views = self.tally.refused(source.as_ref().map(|(_, source)| source.as_ref()));
+        views.iter().map(|view| json(view) + "\n").collect()
     }
 
     fn show(&self, id: &str) -> Result<String, Refused> {
@@ -291,6 +316,24 @@ impl Rooms {
         }
         Ok(row)
     }
+}
+
+fn respond(request: Request, answer: Result<String, Refused>) {
+    let response = match answer {
+        Ok(body) => Response::from_string(body),
+        Err(refused) => {
+            let body = serde_json::json!({ "error": refused.to_string() }).to_string();
+            Response::from_string(body).with_status_code(refused.status())
+        }
+    };
+    if let Err(error) = request.respond(response) {
+        log::debug!("control answer not sent error={error}");
+    }
+}
+
+fn parameter(query: &str, name: &str) -> String {
+    let found = form_urlencoded::parse(query.as_bytes()).find(|(other, _)| other == name);
+    found.map(|(_, value)| value.into_owned()).unwrap_or_default()
 }
 
 fn json<T: Serialize>(value: &T) -> String {

@@ -14,15 +14,19 @@
 //! | `find`, `fold` | finders: fields by paths and by synonyms |
 //! | `answers` | the questions and answers of forms |
 //! | `value`, `html`, `plain`, `words` | JSON, HTML and text as templates and agents need them |
+//! | `transcript`, `times` | conversations as agents read them |
 //! | `requester`, `phone`, `rating` | who asks, and how content he is |
 //! | `event` | requests to event drafts: split, filter, ids, conversation |
 //! | `view` | one event as templates see it |
 //! | `rule` | which of them becomes what |
 //! | `plan`, `fields` | an event to its Freshdesk writes, and what they carry |
+//! | `suggest` | what an unknown event probably means, for people |
+//! | `explain` | why it becomes what it becomes, for people |
 
 mod answers;
 mod compile;
 mod event;
+mod explain;
 mod facts;
 mod fields;
 mod filters;
@@ -39,16 +43,21 @@ mod rating;
 mod requester;
 mod rule;
 mod scan;
+mod suggest;
 pub mod table;
 mod template;
+mod times;
+mod transcript;
 mod value;
 mod view;
 mod words;
 
 pub use event::{EVENTS_MAX, EventDraft, RequestContext, Verdict};
+pub use explain::{Asked, Empty, Explanation};
 pub use plan::MappingError;
 pub use presets::{Preset, preset, presets};
 pub use problem::{Layer, Origin, Problem, Within};
+pub use suggest::{Suggestion, suggest};
 pub use view::StoredEvent;
 
 use crate::verify::Verifier;

@@ -45,6 +45,8 @@ pub(super) struct Effects {
 pub(super) struct Rule {
     /// `rule[1]`, for reasons.
     pub name: String,
+    /// Whose table it is in.
+    pub layer: Layer,
     pub when: Option<Arc<Template>>,
     /// Sorted, each once; never empty.
     pub actions: Vec<Action>,
@@ -54,6 +56,12 @@ pub(super) struct Rule {
 impl Rule {
     pub fn is_ignored(&self) -> bool {
         self.actions == [Action::Ignore]
+    }
+
+    /// What it does, in the order in which it is done: `note, update`.
+    pub fn words(&self) -> String {
+        let word = |action: &Action| ACTIONS.iter().find(|(_, other)| other == action).map(|(word, _)| *word);
+        self.actions.iter().filter_map(word).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -65,10 +73,7 @@ pub(super) fn compile(
     base: &Effects,
 ) -> Option<Rule> {
     let place = Place { layer, table: &name };
-    let when = match &table.when {
-        Some(text) => Some(compiler.condition(place, "when", text)),
-        None => None,
-    };
+    let when = table.when.as_ref().map(|text| compiler.condition(place, "when", text));
     let before = compiler.problems.len();
     let effects = effects(compiler, (layer, &name), table, base);
     let is_whole = compiler.problems.len() == before;
@@ -83,7 +88,7 @@ pub(super) fn compile(
         Some(compiled) => Some(compiled?),
         None => None,
     };
-    Some(Rule { name, when, actions, effects })
+    Some(Rule { name, layer, when, actions, effects })
 }
 
 fn effects(

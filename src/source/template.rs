@@ -6,17 +6,22 @@
 use super::plain::clean_html;
 use super::problem::Layer;
 use super::scan::{self, Token};
+use super::times::Zones;
 use super::value::{self, printed};
 use super::{filters, html, phone};
 use minijinja::value::Value;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior};
 use std::collections::BTreeSet;
 use std::io;
+use std::sync::Arc;
 
 /// Instructions of one rendering; a long description takes a few hundred.
 const FUEL: u64 = 50_000;
 /// Output of one rendering. Freshdesk's own limit is not public; nobody reads more.
 const OUTPUT_MAX_BYTES: usize = 256 * 1024;
+/// A condition is compiled as a template that prints something when it holds.
+const CONDITION_HEAD: &str = "{% if (";
+const CONDITION_TAIL: &str = ") %}1{% endif %}";
 
 /// What templates see.
 pub(super) const NAMES: [&str; 10] =
@@ -64,7 +69,7 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    pub fn new(country: Option<&'static phone::Country>) -> Engine {
+    pub fn new(country: Option<&'static phone::Country>, zones: Zones) -> Engine {
         let mut env = Environment::new();
         env.set_undefined_behavior(UndefinedBehavior::Chainable);
         env.set_fuel(Some(FUEL));
@@ -82,7 +87,7 @@ impl Engine {
         for function in ["debug", "namespace", "lipsum", "cycler", "joiner"] {
             env.remove_global(function);
         }
-        filters::register(&mut env, country);
+        filters::register(&mut env, country, &Arc::new(zones));
         Engine { env }
     }
 
@@ -117,7 +122,7 @@ impl Engine {
     ) -> Result<Template, Fault> {
         self.check_expression(text)?;
         let name = format!("{layer:?} {key}");
-        let wrapped = format!("{{% if ({text}) %}}1{{% endif %}}");
+        let wrapped = format!("{CONDITION_HEAD}{text}{CONDITION_TAIL}");
         self.insert((name, key, wrapped), (text, scan::expression(text)), rules)
     }
 
@@ -157,7 +162,7 @@ impl Engine {
             if is_unknown(format!("''|{}", filter.text), ErrorKind::UnknownFilter) {
                 let what = format!("uses the filter \"{}\", which does not exist", filter.text);
                 let help = "filters: default, truncate(n), nl2br, phone(\"CO\"), join, upper, lower, tojson, text, \
-                            first_line, facts, fold, rating, stack, without, utc, link, replace, trim, int, first, last, length";
+                            first_line, facts, fold, rating, stack, transcript, without, local, utc, link, replace, trim, int, first, last, length";
                 return Err(Fault { what, help: Some(help.to_owned()), offset: Some(filter.offset) });
             }
         }
@@ -173,28 +178,55 @@ impl Engine {
     /// Renders. HTML over the limit is cut with a notice; anything else over it is an error. The reason tells
     /// no customer text.
     pub fn render(&self, template: &Template, context: &Value) -> Result<String, String> {
+        self.render_with_file(template, context).map(|(text, _)| text)
+    }
+
+    /// As `render`, with the whole of a transcript that is cut in the text.
+    pub fn render_with_file(
+        &self,
+        template: &Template,
+        context: &Value,
+    ) -> Result<(String, Option<String>), String> {
         if let Some(fixed) = &template.fixed {
-            return Ok(fixed.clone());
+            return Ok((fixed.clone(), None));
         }
         let compiled = self.env.get_template(&template.name).map_err(|error| reason(&error))?;
         let mut output = Capped::default();
-        let result = compiled.render_captured_to(context.clone(), &mut output).map(|_| ());
+        let result = compiled.render_captured_to(context.clone(), &mut output);
+        let result = result.map(|captured| captured.state().get_temp(filters::WHOLE));
+        let whole = result.as_ref().ok().and_then(|temp| temp.as_ref()?.as_str().map(str::to_owned));
         let text = String::from_utf8_lossy(&output.bytes);
-        match result {
+        let text = match result {
             _ if output.is_full && template.is_html => {
                 let notice = format!("[cut here: longer than {} KiB]", OUTPUT_MAX_BYTES / 1024);
-                Ok(html::cut(&clean_html(&text), OUTPUT_MAX_BYTES, &notice))
+                html::cut(&clean_html(&text), OUTPUT_MAX_BYTES, &notice)
             }
-            _ if output.is_full => Err(format!("rendered more than {} KiB", OUTPUT_MAX_BYTES / 1024)),
-            Err(error) => Err(reason(&error)),
-            Ok(()) if template.is_html => Ok(clean_html(&text).trim().to_owned()),
-            Ok(()) => Ok(text.into_owned()),
-        }
+            _ if output.is_full => return Err(format!("rendered more than {} KiB", OUTPUT_MAX_BYTES / 1024)),
+            Err(error) => return Err(reason(&error)),
+            Ok(_) if template.is_html => clean_html(&text).trim().to_owned(),
+            Ok(_) => text.into_owned(),
+        };
+        Ok((text, whole))
     }
 
     /// Does the condition hold?
     pub fn holds(&self, condition: &Template, context: &Value) -> Result<bool, String> {
         self.render(condition, context).map(|text| !text.is_empty())
+    }
+
+    /// The names a condition reads, as it writes them: `event.title`, `kind`.
+    pub fn names_in(&self, condition: &Template) -> Vec<String> {
+        let Ok(compiled) = self.env.get_template(&condition.name) else { return Vec::new() };
+        let mut names: Vec<String> = compiled.undeclared_variables(true).into_iter().collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// A condition as it was written.
+    pub fn condition_text(&self, condition: &Template) -> String {
+        let Ok(compiled) = self.env.get_template(&condition.name) else { return String::new() };
+        let text = compiled.source().strip_prefix(CONDITION_HEAD);
+        text.and_then(|text| text.strip_suffix(CONDITION_TAIL)).unwrap_or_default().to_owned()
     }
 
     /// The value of a bare expression that was checked before.

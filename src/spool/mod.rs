@@ -30,6 +30,7 @@
 mod codec;
 mod disk;
 mod envelope;
+mod ground;
 mod group;
 mod idset;
 mod journal;
@@ -52,6 +53,7 @@ pub use queue::{PAGE, QueueError, Settled};
 pub use recover::Recovery;
 
 use crate::clock::{Clock, Timestamp};
+use ground::Ground;
 use group::{Group, Waiter};
 use journal::Files;
 use queue::Queue;
@@ -260,7 +262,17 @@ impl Spool {
         limits: Limits,
         clock: Arc<dyn Clock>,
     ) -> Result<(Spool, Recovery), OpenError> {
-        let (shared, next_segment, recovery) = recover::open(directory, limits, clock)?;
+        Spool::open_on(Ground::default(), directory, limits, clock)
+    }
+
+    /// Like `open`, on a disk and with sizes of the caller's.
+    fn open_on(
+        ground: Ground,
+        directory: &Path,
+        limits: Limits,
+        clock: Arc<dyn Clock>,
+    ) -> Result<(Spool, Recovery), OpenError> {
+        let (shared, next_segment, recovery) = recover::open(directory, limits, clock, ground)?;
         let shared = Arc::new(shared);
         let writer = journal::Writer::new(shared.files.clone(), next_segment);
         // If the queue is slower than the disk, the disk waits: what is on its way into the queue is in memory.

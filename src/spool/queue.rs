@@ -20,10 +20,12 @@
 
 use super::codec::{Decoder, Encoder, Malformed};
 use super::envelope::{Entry, Hash, Id, Try, decode_tries, encode_tries};
+use super::ground::Disk;
 use crate::clock::Timestamp;
 use sled::{Batch, Db, IVec, Tree};
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use thiserror::Error;
 
 /// Rows that are read at a time.
@@ -115,6 +117,7 @@ impl Settled {
 /// The sled trees.
 pub struct Queue {
     directory: PathBuf,
+    disk: Arc<dyn Disk>,
     db: Db,
     envelopes: Tree,
     order: Tree,
@@ -132,7 +135,7 @@ type Answer<T> = Result<T, QueueError>;
 
 impl Queue {
     /// Opens or creates the queue in `directory`.
-    pub fn open(directory: &Path) -> Answer<Queue> {
+    pub fn open(directory: &Path, disk: Arc<dyn Disk>) -> Answer<Queue> {
         let fresh = !directory.exists();
         let config = sled::Config::new()
             .path(directory)
@@ -143,6 +146,7 @@ impl Queue {
         let db = open_unlocked(&config)?;
         let queue = Queue {
             directory: directory.to_path_buf(),
+            disk,
             envelopes: db.open_tree("envelopes")?,
             order: db.open_tree("order")?,
             due: db.open_tree("due")?,
@@ -165,13 +169,13 @@ impl Queue {
     fn sync_creation(&self) -> Answer<()> {
         self.flush()?;
         for name in ["conf", "db"] {
-            File::open(self.directory.join(name))?.sync_all()?;
+            self.disk.sync(&File::open(self.directory.join(name))?)?;
         }
         for directory in [self.directory.join("blobs"), self.directory.clone()] {
-            File::open(directory)?.sync_all()?;
+            self.disk.sync_directory(&directory)?;
         }
         if let Some(parent) = self.directory.parent() {
-            File::open(parent)?.sync_all()?;
+            self.disk.sync_directory(parent)?;
         }
         Ok(())
     }
@@ -179,7 +183,7 @@ impl Queue {
     /// Makes everything so far durable. `Db::flush` alone is no barrier on Linux: it never calls fsync.
     pub fn flush(&self) -> Answer<()> {
         self.db.flush()?;
-        File::open(self.directory.join("db"))?.sync_all()?;
+        self.disk.sync(&File::open(self.directory.join("db"))?)?;
         Ok(())
     }
 

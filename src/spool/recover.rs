@@ -6,7 +6,8 @@
 //! opened for another reason, such as a full disk, is left alone, because it knows tickets and identities
 //! that the journal has forgotten.
 
-use super::journal::{Files, segment_numbers, sync_directory};
+use super::ground::{Disk, Ground};
+use super::journal::{Files, segment_numbers};
 use super::queue::{Queue, QueueError};
 use super::replay::{Left, ReadError, Replay};
 use super::{Core, Group, Limits, OpenError, Shared, disk};
@@ -45,15 +46,17 @@ pub fn open(
     directory: &Path,
     limits: Limits,
     clock: Arc<dyn Clock>,
+    ground: Ground,
 ) -> Result<(Shared, u64, Recovery), OpenError> {
     let wrong = |error: io::Error| OpenError::Directory { directory: directory.to_path_buf(), error };
     let journal = directory.join("journal");
-    disk::create_directory(directory).map_err(wrong)?;
+    let disk = ground.disk.clone();
+    disk::create_directory(disk.as_ref(), directory).map_err(wrong)?;
     let lock = disk::lock(directory)?;
-    disk::create_directory(&journal).map_err(wrong)?;
+    disk::create_directory(disk.as_ref(), &journal).map_err(wrong)?;
     let segments = segment_numbers(&journal).map_err(wrong)?;
-    let identity = disk::identity(directory, &journal, &segments).map_err(wrong)?;
-    let files = Arc::new(Files::new(journal, identity));
+    let identity = disk::identity(disk.as_ref(), directory, &journal, &segments).map_err(wrong)?;
+    let files = Arc::new(Files::new(journal, identity, ground));
     files.sync_all(&segments).map_err(wrong)?;
     let mut recovery = Recovery::default();
     let replay = Replay::read(&files, &segments, &mut recovery);
@@ -112,7 +115,7 @@ fn mended_queue(
         Err(_) => "sled panicked".to_owned(),
     };
     *recovery = before;
-    let aside = set_aside(&path, directory);
+    let aside = set_aside(replay.ground().disk.as_ref(), &path, directory);
     let aside = aside.map_err(|error| OpenError::Directory { directory: directory.to_path_buf(), error })?;
     log::error!("queue is unreadable error={why:?} effect=\"rebuilt from the journal\" kept={aside}");
     recovery.queue_set_aside = Some(aside);
@@ -131,14 +134,14 @@ fn attempt(
     recovery: &mut Recovery,
 ) -> std::thread::Result<Attempted> {
     catch_unwind(AssertUnwindSafe(|| {
-        let queue = Queue::open(path)?;
+        let queue = Queue::open(path, replay.ground().disk.clone())?;
         let left = replay.mend(&queue, pass_dead, recovery)?;
         Ok((queue, left))
     }))
 }
 
 /// Renames the queue's directory; the oldest of those set aside goes when there are too many.
-fn set_aside(path: &Path, directory: &Path) -> io::Result<String> {
+fn set_aside(disk: &dyn Disk, path: &Path, directory: &Path) -> io::Result<String> {
     let mut kept: Vec<u64> = Vec::new();
     for entry in fs::read_dir(directory)? {
         let name = entry?.file_name();
@@ -147,11 +150,11 @@ fn set_aside(path: &Path, directory: &Path) -> io::Result<String> {
     }
     kept.sort_unstable();
     while kept.len() >= SET_ASIDE_MAX {
-        fs::remove_dir_all(directory.join(format!("queue.damaged.{}", kept.remove(0))))?;
+        disk.remove_tree(&directory.join(format!("queue.damaged.{}", kept.remove(0))))?;
     }
     let aside = format!("queue.damaged.{}", kept.last().map_or(1, |last| last + 1));
-    fs::rename(path, directory.join(&aside))?;
-    sync_directory(directory)?;
+    disk.rename(path, &directory.join(&aside))?;
+    disk.sync_directory(directory)?;
     Ok(aside)
 }
 

@@ -77,8 +77,9 @@ pub struct Replay<'a> {
     tail: Option<(u64, Range<u64>)>,
     /// Tails that look like torn writes. An entry that the queue has there was synced: then it is damage.
     torn: Vec<(u64, Range<u64>)>,
-    /// Sequence numbers are missing behind it; what the next record is tells why.
-    has_gap: bool,
+    /// Where the numbers go on, until the first record of the segment being read is met. Its own number tells
+    /// whether any are missing: the head of a segment is written when its first group is numbered already.
+    expected: Option<u64>,
 }
 
 /// What is left in the queue.
@@ -108,7 +109,7 @@ impl<'a> Replay<'a> {
             open_request: Vec::new(),
             tail: None,
             torn: Vec::new(),
-            has_gap: false,
+            expected: None,
         };
         for number in segments {
             replay.segment(*number, recovery)?;
@@ -117,17 +118,19 @@ impl<'a> Replay<'a> {
         Ok(replay)
     }
 
+    /// What the journal stands on.
+    pub fn ground(&self) -> &super::ground::Ground {
+        self.files.ground()
+    }
+
     fn segment(&mut self, number: u64, recovery: &mut Recovery) -> Result<(), ReadError> {
         let file = self.files.open(number)?;
         let length = file.metadata()?.len();
         let mut head = Vec::new();
         (&*file).take(SEGMENT_HEADER_LENGTH).read_to_end(&mut head)?;
+        self.expected = Some(self.next_sequence);
         match SegmentHeader::decode(&head).map_err(ReadError::Newer)? {
             Some(header) => {
-                self.has_gap = self.next_sequence > 0 && header.next_sequence > self.next_sequence;
-                if !self.has_gap {
-                    self.tail_was_torn(recovery);
-                }
                 self.next_id = self.next_id.max(header.next_id);
                 self.next_sequence = self.next_sequence.max(header.next_sequence);
             }
@@ -137,8 +140,8 @@ impl<'a> Replay<'a> {
         let mut newer = None;
         segment::walk(&file, self.files.identity(), |met| match met {
             Met::Record { record, numbering, .. } => {
+                self.explain_tail(&record, numbering.sequence, recovery);
                 self.next_sequence = self.next_sequence.max(numbering.sequence + 1);
-                self.explain_gap(&record, recovery);
                 self.follow_request(&record, numbering.index, numbering.last_index);
                 self.learn(*record);
             }
@@ -149,15 +152,13 @@ impl<'a> Replay<'a> {
         newer.map_or(Ok(()), |version| Err(ReadError::Newer(u32::from(version))))
     }
 
-    /// A write that failed and was told so begins the next segment with a void; without one, records that
-    /// were numbered, and perhaps answered, are missing.
-    fn explain_gap(&mut self, first: &Record, recovery: &mut Recovery) {
-        if !std::mem::take(&mut self.has_gap) {
-            return;
-        }
-        if matches!(first, Record::Void { .. }) {
+    /// What ends the segment before makes no sense. A write that failed and was told so begins the next segment
+    /// with a void; without one, where numbers are missing so are records, and they were perhaps answered.
+    fn explain_tail(&mut self, first: &Record, sequence: u64, recovery: &mut Recovery) {
+        let Some(expected) = self.expected.take() else { return };
+        if sequence <= expected || matches!(first, Record::Void { .. }) {
             self.tail_was_torn(recovery);
-        } else {
+        } else if expected > 0 {
             recovery.damaged.extend(self.tail.take());
             self.open_request.clear();
         }
