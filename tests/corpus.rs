@@ -18,6 +18,7 @@ use preset_cases::compare::{Classes, Outcome, Seen, judge};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -26,7 +27,38 @@ const LANES: usize = 6;
 const CASES: usize = 200;
 
 /// Cases that do not pass yet, and why. A case that passes must not be listed.
-const NOT_YET: &[(&str, &str)] = &[];
+const NOT_YET: &[(&str, &str)] = &[
+    ("chatwoot/message-created", "signed templates"),
+    ("chatwoot/outgoing-agent-message", "signed templates"),
+    ("chatwoot/private-note-ignored", "signed templates"),
+    ("chatwoot/stale-timestamp", "signed templates"),
+    ("chatwoot/status-resolved", "signed templates"),
+    ("chatwoot/typing-ignored", "signed templates"),
+    ("generic/gzip", "compressed bodies"),
+    ("generic/gzip-bomb", "compressed bodies"),
+    ("generic/gzip-truncated", "compressed bodies"),
+    ("generic/hmac-gzip-signed-raw", "compressed bodies"),
+    ("generic/options-preflight", "OPTIONS"),
+    ("htmlform/bad-percent-and-latin1", "charsets of forms"),
+    ("htmlform/multipart-with-file", "multipart"),
+    ("standardwebhooks/replayed-old", "the scheme"),
+    ("standardwebhooks/rotated-two-signatures", "the scheme"),
+    ("standardwebhooks/valid", "the scheme"),
+    ("stripe/dispute-created", "the scheme"),
+    ("stripe/signature-over-other-body", "the scheme"),
+    ("tidio/lead", "the scheme"),
+    ("twilio/signature-http-vs-https", "the scheme"),
+    ("twilio/sms-mms", "the scheme"),
+    ("twilio/whatsapp-profile", "the scheme"),
+    ("uptimekuma/down-multipart", "multipart"),
+    ("whatsapp/bad-signature", "verify_token"),
+    ("whatsapp/button-reply", "verify_token"),
+    ("whatsapp/status-delivered", "verify_token"),
+    ("whatsapp/text-message", "verify_token"),
+    ("whatsapp/two-messages-one-post", "verify_token"),
+    ("whatsapp/verify-challenge", "verify_token"),
+    ("whatsapp/verify-wrong-token", "verify_token"),
+];
 
 #[test]
 fn the_corpus_passes() {
@@ -72,7 +104,9 @@ fn run_all(wanted: &[&Case], cases: &[Case], shows: bool) -> Vec<Vec<String>> {
             scope.spawn(|| {
                 while let Some(case) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let index = wanted.iter().position(|other| std::ptr::eq(*other, *case));
-                    let wrong = run(case, cases, shows);
+                    // One that breaks must not hide the table.
+                    let wrong = catch_unwind(AssertUnwindSafe(|| run(case, cases, shows)))
+                        .unwrap_or_else(|_| vec!["it panicked, see above".to_owned()]);
                     results
                         .lock()
                         .expect("no lane panics here")
