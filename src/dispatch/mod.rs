@@ -13,6 +13,7 @@ mod attempt;
 pub mod mapping;
 #[cfg(test)]
 mod tests;
+mod together;
 
 pub use account::{Account, Permit, Trouble};
 
@@ -257,12 +258,15 @@ impl Dispatch {
         };
         let orders = self.orders();
         let Some(writes) = self.plan_safely(&orders, &lease)? else { return Ok(Step::Again) };
+        if self.waits_for_more(&lease, &writes)? {
+            return Ok(Step::Again);
+        }
         let looking = if lease.doubt.is_some() { CALLS_PER_LOOK } else { 0 };
         let calls = writes.len() + looking;
         let permit = self.account().ask(calls, now);
         match permit {
             Permit::Go => {
-                let attempted = self.attempt_safely(&orders, &lease, &writes);
+                let attempted = self.attempt_together(&orders, &lease, writes);
                 self.account().ended(calls, now, self.clock.monotonic());
                 attempted.map(|()| Step::Again)
             }

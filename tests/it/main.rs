@@ -14,3 +14,4 @@ mod samples;
 mod tried;
 mod turned_away;
 mod verbs;
+mod writes;
