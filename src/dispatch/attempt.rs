@@ -21,6 +21,9 @@ pub(super) const REFUSED_TOGETHER: &str = "refused together with others, goes al
 /// pause or probe decides, not this.
 const BEHIND_THE_ACCOUNT: Duration = Duration::from_secs(1);
 
+/// Over how long those are spread that wait for lists.
+const LISTS_SPREAD: Duration = Duration::from_secs(60);
+
 /// An attempt that is under way.
 pub(super) struct Attempt<'a> {
     pub(super) dispatch: &'a Dispatch,
@@ -60,6 +63,9 @@ impl Dispatch {
             Ok(Planned::NoSource) => {
                 let reason = format!("source.{} is not configured", lease.envelope.source);
                 Change::Held { reason }
+            }
+            Ok(Planned::Paused) => {
+                Change::Held { reason: format!("source.{} is paused", lease.envelope.source) }
             }
             Err(_) => self.panicked(orders, lease, ran),
         };
@@ -113,6 +119,19 @@ impl Dispatch {
         Change::Delivered { ticket, conversation: lease.envelope.conversation_hash(), ran }
     }
 
+    /// The few lists of this minute are used up: the others go on meanwhile, and those that look do not all come
+    /// back together.
+    pub(super) fn look_later(&self, lease: &Lease, wait: Duration) -> Result<(), QueueError> {
+        let at = self.clock.now();
+        let due = at.plus(wait + LISTS_SPREAD.mul_f64(self.throw()));
+        let reason = "may look later: Freshdesk allows few lists a minute".to_owned();
+        let ran = Ran { at, took: Duration::ZERO };
+        self.record(
+            lease,
+            Change::Deferred { attempts: lease.attempts, due, doubt: lease.doubt, ran, reason },
+        )
+    }
+
     /// Logs and settles.
     pub(super) fn record(&self, lease: &Lease, change: Change) -> Result<(), QueueError> {
         let envelope = &lease.envelope;
@@ -158,11 +177,13 @@ impl Attempt<'_> {
     fn write(&mut self, write: &Write, step: u32, doubt: Option<Doubt>) -> Go<()> {
         self.pause_if_told(doubt)?;
         let marker = marker(&self.dispatch.spool.identity(), self.lease.envelope.id, step);
-        if let Some(doubt) = doubt
-            && let Some(ticket) = self.look(write, &marker, doubt)?
-        {
-            self.arrived(ticket);
-            return Ok(());
+        if let Some(doubt) = doubt {
+            if let Some(ticket) = self.look(write, &marker, doubt)? {
+                self.arrived(ticket);
+                return Ok(());
+            }
+            // Looking took its time, too.
+            self.pause_if_told(Some(doubt))?;
         }
         self.begin()?;
         let outcome = self.send(write, &marker);
@@ -208,8 +229,16 @@ impl Attempt<'_> {
             return Err(self.deferred(self.lease.attempts, safe_from, Some(doubt), reason));
         }
         let looked = match (write, self.ticket) {
-            // Done twice they are as done once, and nothing of an earlier attempt is under way any more.
-            (Write::UpdateTicket(_) | Write::PutContact(_), _) => return Ok(None),
+            // Done twice it is as done once, and nothing of an earlier attempt is under way any more.
+            (Write::PutContact(_), _) => return Ok(None),
+            // So is this, but what an agent has changed since is not changed back when it was done.
+            (Write::UpdateTicket(update), Some(ticket)) => {
+                match self.orders.desk.find_update(ticket, update) {
+                    Looked::Absent => return Ok(None),
+                    looked => looked,
+                }
+            }
+            (Write::UpdateTicket(_), None) => return Ok(None),
             (Write::CreateTicket(fields), _) => self.find_ticket(&fields.requester, marker, doubt.since),
             (Write::AddNote(note), Some(ticket)) => {
                 self.orders.desk.find_follow_up(ticket, note, marker, doubt.since)

@@ -124,6 +124,16 @@ impl Desk for ScriptedDesk {
         self.find_note(ticket, marker)
     }
 
+    fn find_update(&self, ticket: u64, update: &UpdateFields) -> Looked {
+        let mut books = self.books();
+        books.calls.push((self.clock.monotonic(), "find update"));
+        let tags = update.tags_add.join(",");
+        match books.written.iter().any(|one| one.1 == ticket && one.2 == tags) {
+            true => Looked::Found { ticket },
+            false => Looked::Absent,
+        }
+    }
+
     fn find_ticket(&self, _: &Requester, marker: &str, _: Timestamp) -> Looked {
         self.find("find ticket", None, marker)
     }

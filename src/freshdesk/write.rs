@@ -153,6 +153,11 @@ impl UpdateFields {
         *self == UpdateFields::default()
     }
 
+    /// Whether the ticket's tags must be known first.
+    pub fn changes_tags(&self) -> bool {
+        !self.tags_add.is_empty() || !self.tags_remove.is_empty()
+    }
+
     /// Lays it over the fields of a ticket that is about to be opened: one call instead of two.
     pub fn apply_to(self, ticket: &mut TicketFields) {
         ticket.status = self.status.or(ticket.status);

@@ -59,6 +59,7 @@ pub use presets::{Preset, preset, presets};
 pub use problem::{Layer, Origin, Problem, Within};
 pub use suggest::{Suggestion, suggest};
 pub use view::StoredEvent;
+pub use words::ticket_number;
 
 use crate::verify::Verifier;
 use answers::Answers;
