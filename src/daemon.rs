@@ -6,7 +6,7 @@ mod alarm;
 mod watch;
 
 use crate::backoff::Backoff;
-use crate::clock::{Clock, SystemClock};
+use crate::clock::Clock;
 use crate::config::{self, AfterDead, Config, Finding, Problem, Secret, SourceReport, Surroundings};
 use crate::control::{Control, Rooms};
 use crate::dispatch::{Dispatch, Orders, Planned, Running, mapping};
@@ -145,13 +145,13 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts every room. When tiny_http or the spool fails for good, `broken` is called.
+    /// Starts every room by `clock`. When tiny_http or the spool fails for good, `broken` is called.
     pub fn start(
         loaded: Loaded,
         places: &Places,
+        clock: Arc<dyn Clock>,
         broken: fn(&str),
     ) -> Result<(Arc<Daemon>, Recovery), StartError> {
-        let clock: Arc<dyn Clock> = SystemClock::new();
         let config = &loaded.config;
         let (spool, recovery) = Spool::open(&config.spool.dir, limits(config), clock.clone())?;
         let spool = Arc::new(spool);

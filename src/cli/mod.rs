@@ -81,7 +81,7 @@ pub struct Global {
 #[derive(Subcommand)]
 enum Verb {
     /// Run the daemon (systemd does this)
-    Serve,
+    Serve(serve::ServeArgs),
     /// Is this configuration right? Secrets, templates, ports, Freshdesk
     Check(check::CheckArgs),
     /// Apply the configuration; tells what changed and what needs a restart
@@ -216,7 +216,7 @@ pub fn run() -> ExitCode {
     let cli = Cli::parse();
     let mut screen = Screen::new(&cli.global.color);
     let outcome = match &cli.verb {
-        Verb::Serve => serve::run(&cli.global),
+        Verb::Serve(args) => serve::run(&cli.global, args),
         Verb::Check(args) => check::run(&cli.global, args, &mut screen),
         Verb::Reload => change::reload(&cli.global, &mut screen),
         Verb::Status => status::run(&cli.global, &mut screen),
