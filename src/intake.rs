@@ -7,10 +7,13 @@
 //! purpose. Nothing of a request that failed verification is kept. Peers get bland text. Neither bodies
 //! nor URLs with their tokens are logged. It knows neither Freshdesk nor ticket templates.
 
+mod reply;
+
 use crate::capture::{Captured, Captures};
 use crate::clock::{Clock, Timestamp};
 use crate::decode::{DecodeError, Posted, decode};
 use crate::gate::{PEER_HEADER, PING_TARGET};
+use crate::pauses::Pauses;
 use crate::source::{EventDraft, RequestContext, Source, Sources, Verdict};
 use crate::spool::{Envelope, PutError, Receipt, Spool, hash_of};
 use crate::status::refused::{NO_SOURCE, Refused, brought, masked};
@@ -18,6 +21,10 @@ use crate::status::{Count, Tally};
 use crate::verify::{Evidence, Handshake, Refusal};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use reply::{
+    BROKEN, CUT_SHORT, FORBIDDEN, HELLO, NOT_ALLOWED, PAUSED, PONG, Reply, STOPPING, TAKEN, TOO_LARGE,
+    UNAUTHORIZED, UNKNOWN, answer_to, reply, reply_text,
+};
 use std::io;
 use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -26,11 +33,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tiny_http::{Header, Method, Request, Response, Server};
+use tiny_http::{Header, Method, Request, Server};
 
-/// What a platform is told when it should come again, in seconds.
-const RETRY_AFTER_FULL: &str = "60";
-const RETRY_AFTER_STOPPING: &str = "10";
 /// How long a body that could not be understood is recognised when it is sent again.
 const UNREADABLE_WINDOW: Duration = Duration::from_secs(600);
 
@@ -49,48 +53,25 @@ pub struct Intake {
     tally: Arc<Tally>,
     accepted: RwLock<Arc<Accepted>>,
     captures: Arc<Captures>,
+    pauses: Arc<Pauses>,
+}
+
+/// What intake works with.
+pub struct IntakeRooms {
+    /// Where events go.
+    pub spool: Arc<Spool>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The counters.
+    pub tally: Arc<Tally>,
+    /// Whether anything is taken at all.
+    pub pauses: Arc<Pauses>,
 }
 
 /// What a reload changes.
 struct Accepted {
     sources: Sources,
     body_bytes_max: usize,
-}
-
-/// What a peer is told. One body for all that was taken: a platform must not learn more.
-struct Reply {
-    status: u16,
-    body: &'static str,
-    content_type: &'static str,
-    header: Option<(&'static str, &'static str)>,
-}
-
-const TAKEN: Reply = Reply::json(200, "{\"ok\":true}");
-const HELLO: Reply = Reply::text(200, "deskspool: POST events here\n");
-const PONG: Reply = Reply::text(204, "");
-const UNAUTHORIZED: Reply = Reply::text(401, "unauthorized\n");
-const UNKNOWN: Reply = Reply::text(404, "not found\n");
-const NOT_ALLOWED: Reply = Reply::text(405, "POST events here\n").with("Allow", "POST, GET, HEAD");
-const FORBIDDEN: Reply = Reply::text(403, "forbidden\n");
-const TOO_LARGE: Reply = Reply::text(413, "the body is too large\n");
-const BAD_CODING: Reply = Reply::text(415, "send it plain, or as gzip or deflate\n");
-const DAMAGED: Reply = Reply::text(400, "the compressed body is broken\n");
-const CUT_SHORT: Reply = Reply::text(400, "the body was cut short\n");
-const BROKEN: Reply = Reply::text(503, "try again later\n").with("Retry-After", RETRY_AFTER_FULL);
-const STOPPING: Reply = Reply::text(503, "restarting\n").with("Retry-After", RETRY_AFTER_STOPPING);
-
-impl Reply {
-    const fn text(status: u16, body: &'static str) -> Reply {
-        Reply { status, body, content_type: "text/plain; charset=utf-8", header: None }
-    }
-
-    const fn json(status: u16, body: &'static str) -> Reply {
-        Reply { status, body, content_type: "application/json", header: None }
-    }
-
-    const fn with(self, name: &'static str, value: &'static str) -> Reply {
-        Reply { header: Some((name, value)), ..self }
-    }
 }
 
 /// A request that may still be answered.
@@ -108,18 +89,12 @@ impl Incoming {
 }
 
 impl Intake {
-    /// Intake into `spool` for `sources`; `body_bytes_max` is for bodies that come compressed, the gate has seen
-    /// to the others.
-    pub fn new(
-        spool: Arc<Spool>,
-        clock: Arc<dyn Clock>,
-        tally: Arc<Tally>,
-        sources: Sources,
-        body_bytes_max: usize,
-    ) -> Intake {
+    /// Intake for `sources`; `body_bytes_max` is for bodies that come compressed, the gate has seen to the others.
+    pub fn new(rooms: IntakeRooms, sources: Sources, body_bytes_max: usize) -> Intake {
+        let IntakeRooms { spool, clock, tally, pauses } = rooms;
         let accepted = RwLock::new(Arc::new(Accepted { sources, body_bytes_max }));
         let captures = Arc::new(Captures::new(clock.clone()));
-        Intake { spool, clock, tally, accepted, captures }
+        Intake { spool, clock, tally, accepted, captures, pauses }
     }
 
     /// Those who wait for a real request.
@@ -175,6 +150,12 @@ impl Intake {
         let (path, query) = target.split_once('?').unwrap_or((&target, ""));
         let Some((name, rest)) = route(path) else { return reply(incoming.request, &UNKNOWN) };
         let accepted = self.accepted.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if self.pauses.is_intake_paused() && *incoming.request.method() == Method::Post {
+            if accepted.sources.contains_key(name) {
+                self.tally.count(name, Count::Unavailable, 1);
+            }
+            return reply(incoming.request, &PAUSED);
+        }
         let Some(source) = accepted.sources.get(name) else {
             self.refuse_unknown(name, &incoming.peer);
             return reply(incoming.request, &UNKNOWN);
@@ -288,6 +269,7 @@ impl Intake {
             ..Refused::default()
         };
         let source = source.name();
+        self.tally.meters().refused(source, "secret");
         self.tally.remember_refused(source, refused);
         let why = refusal.to_string();
         if let Some(unlogged) = self.tally.refuse(source, &why) {
@@ -298,6 +280,7 @@ impl Intake {
     /// The name is not told in full: it may be a secret that stands where the name should.
     fn refuse_unknown(&self, name: &str, peer: &str) {
         log::debug!("request for an unknown source from={peer}");
+        self.tally.meters().refused("", "unknown_source");
         let begin: String = name.chars().take(3).collect();
         let detail = format!("{begin:?}… of {} characters", name.chars().count());
         let why = "no source of that name".to_owned();
@@ -314,7 +297,12 @@ impl Intake {
         for draft in drafts {
             let born_dead = match draft.verdict {
                 Verdict::Keep => None,
-                Verdict::Bury(ref reason) => Some(reason.clone()),
+                Verdict::Bury(ref reason) => {
+                    if reason.starts_with("not JSON") {
+                        self.tally.meters().refused(source, "not_json");
+                    }
+                    Some(reason.clone())
+                }
                 Verdict::Ignore(ref reason) => {
                     log::debug!("event filtered source={source} event={} reason={reason:?}", draft.event_id);
                     filtered += 1;
@@ -327,11 +315,19 @@ impl Intake {
         }
         self.tally.count(source, Count::Filtered, filtered);
         if envelopes.is_empty() {
+            let took = self.clock.monotonic().saturating_sub(incoming.started);
+            self.tally.meters().answered(source, took);
             return reply(incoming.request, answer);
         }
+        let put_at = self.clock.monotonic();
         let (tally, clock, source) = (self.tally.clone(), self.clock.clone(), source.to_owned());
         self.spool.put(envelopes, move |result| {
-            let took = clock.monotonic().saturating_sub(incoming.started);
+            let now = clock.monotonic();
+            let took = now.saturating_sub(incoming.started);
+            if result.is_ok() {
+                tally.meters().written(now.saturating_sub(put_at));
+            }
+            tally.meters().answered(&source, took);
             let answer = account(&tally, &source, result.as_ref()).unwrap_or(answer);
             reply(incoming.request, answer);
             log_put(&source, &event, (bytes, took), &result);
@@ -493,16 +489,6 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// What a platform is told of what is kept, understood or not. 200 where sending the same again would change
-/// nothing; what can be sent in another way, or whole, is asked for.
-fn answer_to(error: Option<&DecodeError>) -> &'static Reply {
-    match error {
-        Some(DecodeError::UnknownCoding) => &BAD_CODING,
-        Some(DecodeError::Damaged(_)) => &DAMAGED,
-        _ => &TAKEN,
-    }
-}
-
 /// A source's name and what stands behind it: nothing, or one or two parts.
 pub fn route(path: &str) -> Option<(&str, &str)> {
     let rest = path.strip_prefix("/in/")?;
@@ -552,31 +538,6 @@ fn headers(request: &Request) -> Vec<(String, String)> {
 
 fn parameters(query: &str) -> Vec<(String, String)> {
     form_urlencoded::parse(query.as_bytes()).into_owned().collect()
-}
-
-fn reply(request: Request, reply: &Reply) {
-    let content_type = [("Content-Type", reply.content_type)].into_iter().filter(|_| !reply.body.is_empty());
-    respond(request, (reply.status, reply.body), content_type.chain(reply.header));
-}
-
-/// 200 with a text that somebody else chose: no browser may take it for anything but text.
-fn reply_text(request: Request, text: &str) {
-    let headers = [("Content-Type", "text/plain; charset=utf-8"), ("X-Content-Type-Options", "nosniff")];
-    respond(request, (200, text), headers.into_iter());
-}
-
-fn respond(
-    request: Request,
-    (status, body): (u16, &str),
-    headers: impl Iterator<Item = (&'static str, &'static str)>,
-) {
-    let mut response = Response::from_string(body).with_status_code(status);
-    for (name, value) in headers {
-        response.add_header(Header::from_bytes(name, value).expect("our own headers are well formed"));
-    }
-    if let Err(error) = request.respond(response) {
-        log::debug!("answer not sent error={error}");
-    }
 }
 
 #[cfg(test)]

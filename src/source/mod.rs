@@ -13,9 +13,10 @@
 //! | `entry` | who may post: the tables' schemes, addresses and handshakes |
 //! | `template`, `filters`, `facts`, `scan` | the template engine, its limits, its filters, its mistakes |
 //! | `find`, `fold` | finders: fields by paths and by synonyms |
+//! | `answers` | the questions and answers of forms |
 //! | `value`, `html`, `plain`, `words` | JSON, HTML and text as templates and agents need them |
 //! | `transcript`, `times` | conversations as agents read them |
-//! | `requester`, `phone` | who asks |
+//! | `requester`, `phone`, `rating` | who asks, and how content he is |
 //! | `event` | requests to event drafts: split, filter, ids, conversation |
 //! | `view` | one event as templates see it |
 //! | `rule` | which of them becomes what |
@@ -23,6 +24,7 @@
 //! | `suggest` | what an unknown event probably means, for people |
 //! | `explain` | why it becomes what it becomes, for people |
 
+mod answers;
 mod compile;
 mod entry;
 mod event;
@@ -39,6 +41,7 @@ mod plain;
 mod plan;
 mod presets;
 mod problem;
+mod rating;
 mod requester;
 mod rule;
 mod scan;
@@ -62,6 +65,7 @@ pub use view::StoredEvent;
 pub use words::ticket_number;
 
 use crate::verify::Verifier;
+use answers::Answers;
 use compile::{Texts, Windows};
 use find::Finders;
 use layers::RequesterMap;
@@ -81,6 +85,7 @@ pub struct Source {
     texts: Texts,
     windows: Windows,
     finders: Arc<Finders>,
+    answers: Option<Answers>,
     requester: RequesterMap,
     fallback: Option<RequesterMap>,
     effects: Effects,
