@@ -71,9 +71,11 @@ impl World {
             Err(problems) => return Results::NotUnderstood(problems),
         };
         let Request { kind, query, headers, body } = &case.request;
-        if let Err(refusal) =
-            source.verifier().check(&Evidence { now: self.now, ..Evidence::of(headers, query, body) })
-        {
+        if let Err(refusal) = source.verifier().check(&Evidence {
+            now: self.now,
+            target: &format!("/in/{}", case.platform),
+            ..Evidence::of(headers, query, body)
+        }) {
             return Results::Refused(refusal.to_string());
         }
         let decoded = match decode(&Posted { body, headers, bytes_max: BODY_BYTES_MAX }) {
