@@ -64,6 +64,9 @@ impl Dispatch {
                 let reason = format!("source.{} is not configured", lease.envelope.source);
                 Change::Held { reason }
             }
+            Ok(Planned::Paused) => {
+                Change::Held { reason: format!("source.{} is paused", lease.envelope.source) }
+            }
             Err(_) => self.panicked(orders, lease, ran),
         };
         self.record(lease, change).map(|()| None)

@@ -12,6 +12,7 @@ mod notify;
 mod outage;
 mod quiet;
 mod samples;
+mod set_aside;
 mod tried;
 mod turned_away;
 mod verbs;
