@@ -24,7 +24,7 @@ pub use finding::{Excerpt, Finding, Place, Severity};
 pub use load::{Loaded, Problem, SourceReport, load, load_with};
 pub use secrets::{Secret, Surroundings};
 pub use tables::{AfterDead, BackoffConfig, DeliveryConfig, FreshdeskConfig, ServerConfig, SpoolConfig};
-pub use written::{WrittenKey, written_for_freshdesk};
+pub use written::{WrittenKey, written_for_freshdesk, written_keys};
 
 use crate::source::table::{SourceTable, TicketTable};
 use std::collections::BTreeMap;
