@@ -15,6 +15,7 @@ pub mod mapping;
 mod simulation;
 #[cfg(test)]
 mod tests;
+mod together;
 
 pub use account::{Account, Permit, Trouble};
 
@@ -271,13 +272,16 @@ impl Dispatch {
         };
         let orders = self.orders();
         let Some(writes) = self.plan_safely(&orders, &lease)? else { return Ok(Step::Again) };
+        if self.waits_for_more(&lease, &writes)? {
+            return Ok(Step::Again);
+        }
         let calls = needed(&lease, &writes);
         let permit = self.account().ask(calls, now);
         match permit {
             Permit::Go => {
                 // What others of this thread left is not ours.
                 let _ = orders.desk.spent();
-                let attempted = self.attempt_safely(&orders, &lease, &writes);
+                let attempted = self.attempt_together(&orders, &lease, writes);
                 self.charge(&orders, (calls, now));
                 attempted.map(|()| Step::Again)
             }
