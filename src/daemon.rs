@@ -170,13 +170,7 @@ impl Daemon {
         let dispatch = Dispatch::new(spool.clone(), clock.clone(), orders, Box::new(delivered));
         let dispatch = Arc::new(dispatch.observed_by(watch::counting(tally.clone())));
         let compiled = sources_of(&sources).as_ref().clone();
-        let rooms = IntakeRooms {
-            spool: spool.clone(),
-            clock: clock.clone(),
-            tally: tally.clone(),
-            pauses: pauses.clone(),
-        };
-        let intake = Arc::new(Intake::new(rooms, compiled));
+        let intake = Arc::new(Intake::new(intake_rooms((&spool, &clock, &tally, &pauses)), compiled));
         let workers = intake.run(&places.private, INTAKE_WORKERS, broken)?;
         let gate = Gate::start(GateConfig {
             listeners,
@@ -404,6 +398,12 @@ impl Daemon {
         self.rooms.tally.store();
         ended
     }
+}
+
+fn intake_rooms(
+    (spool, clock, tally, pauses): (&Arc<Spool>, &Arc<dyn Clock>, &Arc<Tally>, &Arc<Pauses>),
+) -> IntakeRooms {
+    IntakeRooms { spool: spool.clone(), clock: clock.clone(), tally: tally.clone(), pauses: pauses.clone() }
 }
 
 fn sources_of(sources: &RwLock<Arc<Sources>>) -> Arc<Sources> {
