@@ -149,18 +149,20 @@ impl Filter {
         *self == Filter::default()
     }
 
-    pub(super) fn wants_settled(&self) -> bool {
+    /// Whether delivered or dropped ones are asked for.
+    pub fn wants_settled(&self) -> bool {
         self.states.iter().any(|state| state == "delivered" || state == "dropped")
     }
 
     /// Whether an envelope can pass, judged without its text.
-    pub(super) fn may_pass(&self, entry: &Entry, in_flight: bool) -> bool {
+    pub fn may_pass(&self, entry: &Entry, in_flight: bool) -> bool {
         let word = state_word(entry.state, in_flight);
         (self.states.is_empty() || self.states.iter().any(|state| state == word))
             && self.source.as_ref().is_none_or(|source| *source == entry.source)
     }
 
-    pub(super) fn passes(&self, row: &Row) -> bool {
+    /// Whether everything holds for this row.
+    pub fn passes(&self, row: &Row) -> bool {
         (self.states.is_empty() || self.states.contains(&row.state))
             && self.source.as_ref().is_none_or(|source| *source == row.source)
             && self.conversation.as_ref().is_none_or(|key| *key == row.conversation)
