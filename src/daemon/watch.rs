@@ -27,6 +27,8 @@ impl Watch {
         let life = move || {
             loop {
                 look(&rooms);
+                // What repeated is summed up even when nothing else is said.
+                log::logger().flush();
                 if stopped.recv_timeout(LOOK_EVERY) != Err(RecvTimeoutError::Timeout) {
                     return;
                 }
