@@ -38,6 +38,7 @@
 //! | [`freshdesk`] | the API client: requests, what an answer means, looking for what may have been written | retry |
 //! | [`config`] | `deskspool.toml` and `conf.d`: typed tables, secrets, every message about them, what a reload changes | side effects beyond reading |
 //! | [`capture`] | real requests for an admin who waits for one | keep anything when nobody waits, see a secret |
+//! | [`pauses`] | what an admin has set aside, and until when; survives a restart | carry it out |
 //! | [`control`] | the Unix control socket: the one implementation of the admin's verbs, and its client | render for people |
 //! | [`status`] | counters, the history rings, and the one snapshot that command line, page, metrics and status line show; the page's listener | change another room |
 //! | [`alert`] | what needs a person and has been told: once per matter, once more when it is over | decide how to leave the house |
@@ -50,7 +51,7 @@
 //! | [`systemd`] | readiness, status line, watchdog, log lines with priorities | anything when systemd did not start us |
 //!
 //! Names point one way, from the bottom of this list of layers to its top, and `tests/architecture.rs` holds the
-//! exact table: `clock backoff verify decode gate capture` · `freshdesk spool` · `source` · `config dispatch` · `status` ·
+//! exact table: `clock backoff verify decode gate capture pauses` · `freshdesk spool` · `source` · `config dispatch` · `status` ·
 //! `intake` · `trial control` · `alert page` · `daemon` · `cli`. Only `spool/queue.rs` names sled, only [`freshdesk`] and the control
 //! socket's client name ureq, only [`intake`], [`control`] and [`status`] name tiny_http, and only [`clock`] asks for the time
 //! (deadlines of the gate's sockets excepted).
@@ -160,6 +161,7 @@ pub mod freshdesk;
 pub mod gate;
 pub mod intake;
 pub mod page;
+pub mod pauses;
 pub mod sandbox;
 pub mod source;
 pub mod spool;

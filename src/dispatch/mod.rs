@@ -15,6 +15,7 @@ pub mod mapping;
 mod simulation;
 #[cfg(test)]
 mod tests;
+mod together;
 
 pub use account::{Account, Permit, Trouble};
 
@@ -46,6 +47,8 @@ pub enum Planned {
     Unmappable(String),
     /// The source is not configured (any more).
     NoSource,
+    /// An admin has paused the source.
+    Paused,
 }
 
 /// Maps an event, given its conversation's ticket.
@@ -101,6 +104,7 @@ pub struct Dispatch {
     account_wake: Condvar,
     dice: Mutex<Dice>,
     is_stopping: AtomicBool,
+    is_paused: AtomicBool,
     delivered: Box<Delivered>,
     observer: Box<Observer>,
 }
@@ -161,6 +165,7 @@ impl Dispatch {
             account_wake: Condvar::new(),
             dice: Mutex::new(Dice::random()),
             is_stopping: AtomicBool::new(false),
+            is_paused: AtomicBool::new(false),
             delivered,
             observer: Box::new(|_, _| ()),
         }
@@ -196,6 +201,13 @@ impl Dispatch {
         self.account().reconfigure(orders.rate_per_minute, orders.backoff, self.clock.monotonic());
         *self.orders.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(orders);
         self.wake();
+    }
+
+    /// An admin pauses delivery, or lets it go on. What is being attempted is attempted to its end.
+    pub fn set_paused(&self, is_paused: bool) {
+        if self.is_paused.swap(is_paused, Ordering::AcqRel) != is_paused {
+            self.wake();
+        }
     }
 
     /// Lets every worker look again; one that is about to stand by may take a second longer.
@@ -272,6 +284,9 @@ impl Dispatch {
     /// One round of a worker: at most one attempt.
     pub fn step(&self) -> Result<Step, QueueError> {
         let now = self.clock.monotonic();
+        if self.is_paused.load(Ordering::Acquire) {
+            return Ok(Step::Wait(WAIT_MAX));
+        }
         // Whether there is something to do is asked before the budget, or idle workers would eat it.
         let lease = match self.spool.lease_due()? {
             Leased::One(lease) => lease,
@@ -280,13 +295,16 @@ impl Dispatch {
         };
         let orders = self.orders();
         let Some(writes) = self.plan_safely(&orders, &lease)? else { return Ok(Step::Again) };
+        if self.waits_for_more(&lease, &writes)? {
+            return Ok(Step::Again);
+        }
         let calls = needed(&lease, &writes);
         let permit = self.account().ask(calls, now);
         match permit {
             Permit::Go => {
                 // What others of this thread left is not ours.
                 let _ = orders.desk.spent();
-                let attempted = self.attempt_safely(&orders, &lease, &writes);
+                let attempted = self.attempt_together(&orders, &lease, writes);
                 self.charge(&orders, (calls, now));
                 attempted.map(|()| Step::Again)
             }

@@ -294,3 +294,24 @@ fn a_note_is_found_by_its_marker_on_any_page() {
     let reason = "the ticket has too many notes to look through".to_owned();
     check(endless, Looked::Undecidable { reason }, 20);
 }
+
+#[test]
+fn an_update_that_shows_is_found_and_not_done_again() {
+    let update = super::super::write::UpdateFields {
+        status: Some(4),
+        tags_add: vec!["vip".to_owned()],
+        custom_fields: serde_json::from_str(r#"{"cf_n":7}"#).unwrap(),
+        ..Default::default()
+    };
+    let check = |act: Act, expect: Looked| {
+        let server = Server::play(vec![act]);
+        assert_eq!(server.client().find_update(8812, &update), expect);
+        assert_asked(&server, &["/api/v2/tickets/8812".to_owned()]);
+    };
+    let ticket = |rest: &str| json(&format!(r#"{{"id":8812,{rest}}}"#));
+    check(ticket(r#""status":4,"tags":["a","VIP"],"custom_fields":{"cf_n":7,"cf_a":1}"#), found(8812));
+    check(ticket(r#""status":2,"tags":["vip"],"custom_fields":{"cf_n":7}"#), Looked::Absent);
+    check(ticket(r#""status":4,"tags":[],"custom_fields":{"cf_n":7}"#), Looked::Absent);
+    check(ticket(r#""status":4,"tags":["vip"],"custom_fields":{"cf_n":null}"#), Looked::Absent);
+    check(Act::Answer(http("404 Not Found", &[], "")), Looked::Absent);
+}

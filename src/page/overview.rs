@@ -182,6 +182,10 @@ fn answers(snapshot: &Snapshot) -> String {
     let delivered = list_of(&[("state", "delivered"), ("since", "1h")]);
     let waits = freshdesk.trouble_seconds.is_some();
     let second = match (waits, delivery.paused_seconds, delivery.median_seconds) {
+        _ if delivery.paused.is_some() => {
+            let said = delivery.paused.as_deref().unwrap_or_default();
+            chip("warn", "delivery is paused", said, "#needs")
+        }
         (true, ..) => chip("bad", "delivery waits", "nothing is lost", "#waiting-now"),
         (_, 0, median) => {
             let median =

@@ -15,6 +15,7 @@ mod page;
 mod page_seed;
 mod quiet;
 mod samples;
+mod set_aside;
 mod tried;
 mod turned_away;
 mod verbs;
