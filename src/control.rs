@@ -134,7 +134,9 @@ impl Control {
                     return;
                 }
                 let answered = catch_unwind(AssertUnwindSafe(|| {
-                    request.map(|request| rooms.answer(request));
+                    if let Some(request) = request {
+                        rooms.answer(request);
+                    }
                     rooms.tick()
                 }));
                 quiet = answered.unwrap_or_else(|_| {

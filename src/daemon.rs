@@ -6,7 +6,7 @@ mod alarm;
 mod watch;
 
 use crate::backoff::Backoff;
-use crate::clock::{Clock, SystemClock};
+use crate::clock::Clock;
 use crate::config::{self, AfterDead, Config, Finding, Problem, Secret, SourceReport, Surroundings};
 use crate::control::{Control, Rooms};
 use crate::dispatch::{Dispatch, Orders, Planned, Running, mapping};
@@ -145,13 +145,13 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts every room. When tiny_http or the spool fails for good, `broken` is called.
+    /// Starts every room by `clock`. When tiny_http or the spool fails for good, `broken` is called.
     pub fn start(
         loaded: Loaded,
         places: &Places,
+        clock: Arc<dyn Clock>,
         broken: fn(&str),
     ) -> Result<(Arc<Daemon>, Recovery), StartError> {
-        let clock: Arc<dyn Clock> = SystemClock::new();
         let config = &loaded.config;
         let (spool, recovery) = Spool::open(&config.spool.dir, limits(config), clock.clone())?;
         let spool = Arc::new(spool);
@@ -170,13 +170,7 @@ impl Daemon {
         let dispatch = Dispatch::new(spool.clone(), clock.clone(), orders, Box::new(delivered));
         let dispatch = Arc::new(dispatch.observed_by(watch::counting(tally.clone())));
         let compiled = sources_of(&sources).as_ref().clone();
-        let rooms = IntakeRooms {
-            spool: spool.clone(),
-            clock: clock.clone(),
-            tally: tally.clone(),
-            pauses: pauses.clone(),
-        };
-        let intake = Arc::new(Intake::new(rooms, compiled));
+        let intake = Arc::new(Intake::new(intake_rooms((&spool, &clock, &tally, &pauses)), compiled));
         let workers = intake.run(&places.private, INTAKE_WORKERS, broken)?;
         let gate = Gate::start(GateConfig {
             listeners,
@@ -404,6 +398,12 @@ impl Daemon {
         self.rooms.tally.store();
         ended
     }
+}
+
+fn intake_rooms(
+    (spool, clock, tally, pauses): (&Arc<Spool>, &Arc<dyn Clock>, &Arc<Tally>, &Arc<Pauses>),
+) -> IntakeRooms {
+    IntakeRooms { spool: spool.clone(), clock: clock.clone(), tally: tally.clone(), pauses: pauses.clone() }
 }
 
 fn sources_of(sources: &RwLock<Arc<Sources>>) -> Arc<Sources> {

@@ -52,8 +52,8 @@
 //!
 //! Names point one way, from the bottom of this list of layers to its top, and `tests/architecture.rs` holds the
 //! exact table: `clock backoff verify decode gate capture pauses` · `freshdesk spool` · `source` · `config dispatch` · `status` ·
-//! `intake` · `trial control` · `alert page` · `daemon` · `cli`. Only `spool/queue.rs` names sled, only [`freshdesk`] and the control
-//! socket's client name ureq, only [`intake`], [`control`] and [`status`] name tiny_http, and only [`clock`] asks for the time
+//! `intake` · `trial control` · `alert page` · `daemon` · `cli`. Only `spool/queue.rs` names sled, only [`freshdesk`] and the
+//! control socket's client name ureq, only [`intake`], [`control`] and [`status`] name tiny_http, and only [`clock`] asks for the time
 //! (deadlines of the gate's sockets excepted).
 //!
 //! # The states of an envelope

@@ -3,6 +3,7 @@
 
 use super::render::{numbers, one_line, table, words};
 use super::{FINE, Outcome};
+use crate::clock::SystemClock;
 use crate::config::Surroundings;
 use crate::daemon::{self, Daemon, Places};
 use crate::sandbox::{Options, Plan, Sandbox, TicketView};
@@ -175,7 +176,8 @@ fn start_daemon(directory: &Path, sandbox: &Sandbox) -> anyhow::Result<Arc<Daemo
     let loaded = loaded
         .map_err(|findings| anyhow::anyhow!("the demo's configuration\n{}", daemon::lines(&findings)))?;
     let places = Places { control: directory.join("control.sock"), private: directory.join("gate") };
-    let (daemon, _) = Daemon::start(loaded, &places, |why| eprintln!("the daemon broke: {why}"))?;
+    let (daemon, _) =
+        Daemon::start(loaded, &places, SystemClock::new(), |why| eprintln!("the daemon broke: {why}"))?;
     Ok(daemon)
 }
 

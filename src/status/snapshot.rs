@@ -182,8 +182,8 @@ pub fn snapshot(
     let refusing = paused(INTAKE).map(|said| format!("paused{said}")).or_else(|| spool.unhealthy_reason());
     let freshdesk = freshdesk_view(&daemon.account, &standing, monotonic);
     let mut needs_you = needs(&refusing, &freshdesk);
-    needs_you.extend(daemon.refused.map(|at| not_applied(monotonic.saturating_sub(at))));
     needs_you.extend(pauses.iter().map(|(what, pause)| paused_need(what, pause, now)));
+    needs_you.extend(daemon.refused.map(|at| not_applied(monotonic.saturating_sub(at))));
     needs_you.extend(letters(spool)?);
     needs_you.extend(refusals(&tallies));
     Ok(Snapshot {
