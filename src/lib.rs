@@ -144,6 +144,9 @@
 //! | what left the house; what answers mean; looking | `src/freshdesk/*_tests.rs` |
 //! | the stand-in is as strict as the documentation | `src/sandbox/tests/` |
 //! | the real binary over real HTTP: kills, outages, resets after the commit, rude clients | `tests/it/` |
+//! | the status page: what it shows to whom, and in a browser | `tests/it/page.rs`, `tests/system/page.sh` |
+//! | alerts across restarts, by command and by URL | `tests/it/alert.rs` |
+//! | metrics and alerting rules, by promtool | `tests/system/metrics.sh` |
 //! | what admins type | `tests/by_hand.rs`, `tests/it/` |
 //! | the unit, the sync before the answer | `tests/run`, `tests/system/` |
 
