@@ -8,6 +8,7 @@
 //! | `GET /status` | a [`Snapshot`](crate::status::Snapshot) |
 //! | `GET /queue?…` | one [`Row`] per line |
 //! | `GET /envelope/ID` | an [`EnvelopeView`], 404 when unknown |
+//! | `GET /refused?source=…` | one [`RefusedView`](crate::status::refused::RefusedView) per line |
 //! | `POST /count`, `/retry`, `/drop` | takes a [`Selection`], answers a [`Done`] |
 //! | `POST /reload` | `{"text":…}`, 409 when the configuration was not applied |
 
@@ -143,6 +144,7 @@ impl Rooms {
         match (request.method(), path) {
             (Method::Get, "/status") => self.status(),
             (Method::Get, "/queue") => self.queue(&Filter::of_query(query).map_err(Refused::Usage)?),
+            (Method::Get, "/refused") => Ok(self.refused(query)),
             (Method::Get, _) if path.starts_with("/envelope/") => self.show(&path["/envelope/".len()..]),
             (Method::Post, "/count") => {
                 self.select(request, |ids| ids.iter().map(|id| self.look_up(*id)).collect())
@@ -177,6 +179,12 @@ impl Rooms {
             lines.push('\n');
         })?;
         Ok(lines)
+    }
+
+    fn refused(&self, query: &str) -> String {
+        let source = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "source");
+        let views = self.tally.refused(source.as_ref().map(|(_, source)| source.as_ref()));
+        views.iter().map(|view| json(view) + "\n").collect()
     }
 
     fn show(&self, id: &str) -> Result<String, Refused> {

@@ -12,7 +12,9 @@ use crate::decode::decode;
 use crate::gate::{PEER_HEADER, PING_TARGET};
 use crate::source::{EventDraft, RequestContext, Source, Sources, Verdict};
 use crate::spool::{Envelope, PutError, Receipt, Spool, hash_of};
+use crate::status::refused::{NO_SOURCE, Refused, brought};
 use crate::status::{Count, Tally};
+use crate::verify::Refusal;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -27,6 +29,9 @@ const RETRY_AFTER_FULL: &str = "60";
 const RETRY_AFTER_STOPPING: &str = "10";
 /// How long a body that could not be understood is recognised when it is sent again.
 const UNREADABLE_WINDOW: Duration = Duration::from_secs(600);
+
+/// Headers or parameters.
+type Pairs = [(String, String)];
 
 /// The socket between gate and tiny_http, in a directory that only we can enter.
 const GATE_SOCKET: &str = "gate.sock";
@@ -137,7 +142,7 @@ impl Intake {
         let Some((name, kind)) = route(&path) else { return reply(incoming.request, &UNKNOWN) };
         let sources = self.sources.read().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(source) = sources.get(name) else {
-            log::debug!("request for an unknown source from={}", incoming.peer);
+            self.refuse_unknown(name, &incoming.peer);
             return reply(incoming.request, &UNKNOWN);
         };
         match incoming.request.method() {
@@ -159,23 +164,41 @@ impl Intake {
         let headers = headers(&incoming.request);
         let query = parameters(query);
         if let Err(refusal) = source.verifier().check(&headers, &query, &body) {
-            self.refuse(source.name(), &incoming.peer, &refusal.to_string());
+            self.refuse(source, &incoming.peer, &refusal, (&headers, &query));
             return reply(incoming.request, &UNAUTHORIZED);
         }
         let context =
             RequestContext { kind, headers: &headers, query: &query, received_at: incoming.received_at };
-        let content_type = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-type"));
-        let drafts = match decode(&body, content_type.map(|(_, value)| value.as_str())) {
-            Ok(decoded) => source.events(&context, &decoded.value),
-            Err(error) => vec![unreadable(source.name(), kind, body, error.to_string())],
-        };
+        let drafts = drafts(source, &context, body);
         self.put(incoming, source.name(), drafts);
     }
 
-    fn refuse(&self, source: &str, peer: &str, why: &str) {
-        if let Some(unlogged) = self.tally.refuse(source, why) {
+    fn refuse(&self, source: &Source, peer: &str, refusal: &Refusal, (headers, query): (&Pairs, &Pairs)) {
+        let verifier = source.verifier();
+        let expected = verifier.secret_header().or(verifier.secret_query());
+        let refused = Refused {
+            from: peer.to_owned(),
+            why: refusal.why.clone(),
+            detail: refusal.detail.clone(),
+            brought: brought(headers, query, expected),
+            ..Refused::default()
+        };
+        let source = source.name();
+        self.tally.remember_refused(source, refused);
+        let why = refusal.to_string();
+        if let Some(unlogged) = self.tally.refuse(source, &why) {
             log::warn!("event refused source={source} from={peer} reason={why:?} before_unlogged={unlogged}");
         }
+    }
+
+    /// The name is not told in full: it may be a secret that stands where the name should.
+    fn refuse_unknown(&self, name: &str, peer: &str) {
+        log::debug!("request for an unknown source from={peer}");
+        let begin: String = name.chars().take(3).collect();
+        let detail = format!("{begin:?}… of {} characters", name.chars().count());
+        let why = "no source of that name".to_owned();
+        let refused = Refused { from: peer.to_owned(), why, detail, ..Refused::default() };
+        self.tally.remember_refused(NO_SOURCE, refused);
     }
 
     /// Puts what is to be kept, and answers after the sync.
@@ -305,6 +328,15 @@ fn envelope(source: &str, incoming: &Incoming, draft: EventDraft, born_dead: Opt
     }
 }
 
+/// What an authenticated request contains. `deskspool try` asks the same.
+pub fn drafts(source: &Source, request: &RequestContext<'_>, body: Vec<u8>) -> Vec<EventDraft> {
+    let content_type = request.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-type"));
+    match decode(&body, content_type.map(|(_, value)| value.as_str())) {
+        Ok(decoded) => source.events(request, &decoded.value),
+        Err(error) => vec![unreadable(source.name(), request.kind, body, error.to_string())],
+    }
+}
+
 /// An authenticated body that makes no sense is kept as a dead letter: the platform cannot mend it by
 /// sending it again, an admin may.
 fn unreadable(source: &str, kind: &str, body: Vec<u8>, reason: String) -> EventDraft {
@@ -327,7 +359,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// `/in/<source>` or `/in/<source>/<kind>`.
-fn route(path: &str) -> Option<(&str, &str)> {
+pub fn route(path: &str) -> Option<(&str, &str)> {
     let rest = path.strip_prefix("/in/")?;
     let rest = rest.strip_suffix('/').unwrap_or(rest);
     let (name, kind) = rest.split_once('/').unwrap_or((rest, ""));

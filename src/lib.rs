@@ -39,6 +39,7 @@
 //! | [`config`] | `deskspool.toml` and `conf.d`: typed tables, secrets, every message about them, what a reload changes | side effects beyond reading |
 //! | [`control`] | the Unix control socket: the one implementation of the admin's verbs, and its client | render for people |
 //! | [`status`] | counters, and the one snapshot that the command line and the status line show | change another room |
+//! | [`trial`] | a request run through verify and map for people: which rule, which calls, what was missing | store or send anything |
 //! | [`cli`] | a file per verb; tables, ages, colour; the demo | touch the spool: it asks the daemon |
 //! | [`daemon`] | the wiring: from a configuration to running rooms, reload, and back down in order | any room's work |
 //! | [`sandbox`] | the local stand-in for Freshdesk: demo, dry runs, tests | live in the delivery path |
@@ -47,7 +48,7 @@
 //!
 //! Names point one way, from the bottom of this list of layers to its top, and `tests/architecture.rs` holds the
 //! exact table: `clock backoff verify decode gate` · `freshdesk spool` · `source` · `config dispatch` · `status` ·
-//! `intake control` · `daemon` · `cli`. Only `spool/tables.rs` names sled, only [`freshdesk`] and the control
+//! `intake` · `trial control` · `daemon` · `cli`. Only `spool/tables.rs` names sled, only [`freshdesk`] and the control
 //! socket's client name ureq, only [`intake`] and [`control`] name tiny_http, and only [`clock`] asks for the time
 //! (deadlines of the gate's sockets excepted).
 //!
@@ -152,4 +153,5 @@ pub mod source;
 pub mod spool;
 pub mod status;
 pub mod systemd;
+pub mod trial;
 pub mod verify;

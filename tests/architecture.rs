@@ -24,7 +24,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("config", &["source", "verify"]),
     ("dispatch", &["backoff", "clock", "freshdesk", "source", "spool"]),
     ("status", &["clock", "dispatch", "freshdesk::outcome", "spool"]),
-    ("intake", &["clock", "decode", "gate", "source", "spool", "status"]),
+    ("intake", &["clock", "decode", "gate", "source", "spool", "status", "verify"]),
+    // It goes intake's own way, so that what is tried is what happens.
+    ("trial", &["clock", "freshdesk", "intake", "source"]),
     // `2h` in a filter is what `2h` is in the configuration.
     ("control", &["clock", "config::units", "dispatch", "freshdesk", "spool", "status"]),
     ("sandbox", &["clock"]),
@@ -55,9 +57,12 @@ const ROOMS: &[(&str, &[&str])] = &[
             "freshdesk",
             "gate",
             "sandbox",
+            // Presets are printed from where they are compiled in.
+            "source",
             "spool",
             "status",
             "systemd",
+            "trial",
         ],
     ),
     ("lib", &[]),

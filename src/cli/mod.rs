@@ -5,12 +5,15 @@
 pub mod change;
 pub mod check;
 pub mod demo;
+pub mod preset;
 pub mod queue;
+pub mod refused;
 pub mod render;
 pub mod sandbox;
 pub mod serve;
 pub mod show;
 pub mod status;
+pub mod trial;
 
 use crate::control::client::{AskError, Daemon};
 use crate::control::view::Filter;
@@ -87,10 +90,16 @@ enum Verb {
     Queue(FilterArgs),
     /// One envelope, its attempts, what it would write
     Show(show::ShowArgs),
+    /// The last requests that were turned away, and why
+    Refused(refused::RefusedArgs),
     /// Make envelopes due now
     Retry(change::ChangeArgs),
     /// Give up on envelopes
     Drop(change::DropArgs),
+    /// Run a payload through verify and map; deliver nothing
+    Try(trial::TryArgs),
+    /// What is known of each platform: the list, or one file
+    Preset(preset::PresetArgs),
     /// A local stand-in for Freshdesk, with a page that shows the tickets
     Sandbox(sandbox::SandboxArgs),
     /// Daemon, sandbox and sample events, on this machine alone
@@ -200,8 +209,11 @@ pub fn run() -> ExitCode {
         Verb::Status => status::run(&cli.global, &mut screen),
         Verb::Queue(args) => queue::run(&cli.global, args, &mut screen),
         Verb::Show(args) => show::run(&cli.global, args, &mut screen),
+        Verb::Refused(args) => refused::run(&cli.global, args, &mut screen),
         Verb::Retry(args) => change::retry(&cli.global, args, &mut screen),
         Verb::Drop(args) => change::drop_envelopes(&cli.global, args, &mut screen),
+        Verb::Try(args) => trial::run(&cli.global, args, &mut screen),
+        Verb::Preset(args) => preset::run(&cli.global, args, &mut screen),
         Verb::Sandbox(args) => sandbox::run(args).map(|()| FINE).map_err(Failure::Other),
         Verb::Demo(args) => demo::run(args),
     };

@@ -77,11 +77,16 @@ pub const fn numbers(title: &'static str) -> Column {
 
 /// Longest cell; what is longer is cut with an ellipsis.
 const CELL_CHARS_MAX: usize = 60;
+/// Longest cell of the last column, which pushes nothing aside: errors and sentences stand there.
+const LAST_CELL_CHARS_MAX: usize = 300;
 
 /// Rows under their heads, two blanks apart. Cells are plain text of any width.
 pub fn table(columns: &[Column], rows: &[Vec<String>]) -> String {
-    let cells: Vec<Vec<String>> =
-        rows.iter().map(|row| row.iter().map(|cell| one_line(cell, CELL_CHARS_MAX)).collect()).collect();
+    let cell = |(index, cell): (usize, &String)| {
+        let is_last = index + 1 == columns.len();
+        one_line(cell, if is_last { LAST_CELL_CHARS_MAX } else { CELL_CHARS_MAX })
+    };
+    let cells: Vec<Vec<String>> = rows.iter().map(|row| row.iter().enumerate().map(cell).collect()).collect();
     let mut widths: Vec<usize> = columns.iter().map(|column| column.title.len()).collect();
     for row in &cells {
         for (width, cell) in widths.iter_mut().zip(row) {
@@ -140,5 +145,13 @@ mod tests {
     fn customers_cannot_move_the_cursor() {
         assert_eq!(one_line("a\x1b[2Jb\nc", 60), "a [2Jb c");
         assert_eq!(one_line(&"x".repeat(70), 10), "xxxxxxxxx…");
+    }
+
+    #[test]
+    fn only_the_last_column_is_long() {
+        let rows = vec![vec!["x".repeat(100), "y".repeat(100)]];
+        let text = table(&[words("A"), words("B")], &rows);
+        let line = text.lines().nth(1).expect("a row");
+        assert_eq!(line, format!("{}…  {}", "x".repeat(59), "y".repeat(100)));
     }
 }

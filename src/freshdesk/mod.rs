@@ -41,6 +41,14 @@ pub trait Desk: Send + Sync {
     fn rest(&self) {}
 }
 
+/// The method and path of the call that a write makes; `ticket` stands for its conversation's ticket.
+pub fn call(write: &write::Write, ticket: &str) -> (&'static str, String) {
+    match write {
+        write::Write::CreateTicket(_) => ("POST", "/api/v2/tickets".to_owned()),
+        write::Write::AddNote(_) => ("POST", format!("/api/v2/tickets/{ticket}/notes")),
+    }
+}
+
 /// The body that a write would have, for people; the marker is only hinted at.
 pub fn preview(write: &write::Write) -> serde_json::Value {
     const MARKER: &str = "ds-…";

@@ -23,10 +23,23 @@ pub(super) enum Action {
     Ignore,
 }
 
+impl Action {
+    /// As it is written after `do`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Action::Ticket => "ticket",
+            Action::Note => "note",
+            Action::Ignore => "ignore",
+        }
+    }
+}
+
 /// One rule, its keys laid over the source's.
 pub(super) struct Rule {
     /// `rule[1]`, for reasons.
     pub name: String,
+    /// Whose table it is in.
+    pub layer: Layer,
     pub when: Option<Arc<Template>>,
     pub action: Action,
     pub ticket: TicketMap,
@@ -288,7 +301,7 @@ fn rule(
         Some(compiled) => Some(compiled?),
         None => None,
     };
-    Some(Rule { name, when, action, ticket, note })
+    Some(Rule { name, layer, when, action, ticket, note })
 }
 
 /// The tables of `verify` key by key, but a layer that names a scheme starts afresh.

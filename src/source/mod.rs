@@ -17,9 +17,11 @@
 //! | `event` | requests to event drafts: split, filter, ids, conversation |
 //! | `view` | one event as templates see it |
 //! | `plan` | an event to its Freshdesk writes |
+//! | `explain` | why it becomes what it becomes, for people |
 
 mod compile;
 mod event;
+mod explain;
 mod facts;
 mod filters;
 mod find;
@@ -40,6 +42,7 @@ mod view;
 mod words;
 
 pub use event::{EVENTS_MAX, EventDraft, RequestContext, Verdict};
+pub use explain::{Asked, Empty, Explanation};
 pub use plan::MappingError;
 pub use presets::{Preset, preset, presets};
 pub use problem::{Layer, Origin, Problem, Within};

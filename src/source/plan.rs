@@ -108,7 +108,7 @@ impl Source {
         label.map(|label| truncate(&label, 60))
     }
 
-    fn stored_view(&self, stored: &StoredEvent<'_>) -> Result<View, MappingError> {
+    pub(super) fn stored_view(&self, stored: &StoredEvent<'_>) -> Result<View, MappingError> {
         let event: Json = serde_json::from_slice(stored.body).map_err(|_| MappingError::NotAnObject)?;
         if !event.is_object() {
             return Err(MappingError::NotAnObject);

@@ -17,6 +17,9 @@ use std::io;
 const FUEL: u64 = 50_000;
 /// Output of one rendering. Freshdesk's own limit is not public; nobody reads more.
 const OUTPUT_MAX_BYTES: usize = 256 * 1024;
+/// A condition is compiled as a template that prints something when it holds.
+const CONDITION_HEAD: &str = "{% if (";
+const CONDITION_TAIL: &str = ") %}1{% endif %}";
 
 /// What templates see.
 pub(super) const NAMES: [&str; 9] =
@@ -117,7 +120,7 @@ impl Engine {
     ) -> Result<Template, Fault> {
         self.check_expression(text)?;
         let name = format!("{layer:?} {key}");
-        let wrapped = format!("{{% if ({text}) %}}1{{% endif %}}");
+        let wrapped = format!("{CONDITION_HEAD}{text}{CONDITION_TAIL}");
         self.insert((name, key, wrapped), (text, scan::expression(text)), rules)
     }
 
@@ -195,6 +198,21 @@ impl Engine {
     /// Does the condition hold?
     pub fn holds(&self, condition: &Template, context: &Value) -> Result<bool, String> {
         self.render(condition, context).map(|text| !text.is_empty())
+    }
+
+    /// The names a condition reads, as it writes them: `event.title`, `kind`.
+    pub fn names_in(&self, condition: &Template) -> Vec<String> {
+        let Ok(compiled) = self.env.get_template(&condition.name) else { return Vec::new() };
+        let mut names: Vec<String> = compiled.undeclared_variables(true).into_iter().collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// A condition as it was written.
+    pub fn condition_text(&self, condition: &Template) -> String {
+        let Ok(compiled) = self.env.get_template(&condition.name) else { return String::new() };
+        let text = compiled.source().strip_prefix(CONDITION_HEAD);
+        text.and_then(|text| text.strip_suffix(CONDITION_TAIL)).unwrap_or_default().to_owned()
     }
 
     /// The value of a bare expression that was checked before.

@@ -6,13 +6,13 @@
 
 use super::codec::{Decoder, Encoder, Malformed};
 use super::generations;
-use super::journal::{Files, sync_directory};
+use super::journal::Files;
 use super::record::Identity;
 use super::segment;
 use super::tables::wait_until_closed;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 const NAME: &str = "clean";
@@ -33,8 +33,7 @@ pub struct Clean {
 pub fn mark(
     directory: &Path,
     tables: &Path,
-    files: &Files,
-    segments: &[u64],
+    (files, segments): (&Files, &[u64]),
     clean: &Clean,
 ) -> io::Result<()> {
     if !wait_until_closed(tables) {
@@ -45,12 +44,17 @@ pub fn mark(
     encoder.bytes(&state_of(directory, files, segments)?);
     let payload = encoder.finish();
     let next = directory.join("clean.new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&next)?;
-    file.write_all(&seal(files.identity(), &payload).to_le_bytes())?;
-    file.write_all(&payload)?;
-    file.sync_all()?;
-    fs::rename(&next, directory.join(NAME))?;
-    sync_directory(directory)
+    let mut bytes = seal(files.identity(), &payload).to_le_bytes().to_vec();
+    bytes.extend_from_slice(&payload);
+    let disk = &files.ground().disk;
+    if next.exists() {
+        disk.remove(&next)?;
+    }
+    let file = disk.create(&next)?;
+    disk.write_at(&file, &bytes, 0)?;
+    disk.sync(&file)?;
+    disk.rename(&next, &directory.join(NAME))?;
+    disk.sync_directory(directory)
 }
 
 /// Takes the mark away, durably; what it said, if the disk is still as it says.
@@ -60,8 +64,8 @@ pub fn take(directory: &Path, files: &Files, segments: &[u64]) -> io::Result<Opt
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         read => read?,
     };
-    fs::remove_file(&path)?;
-    sync_directory(directory)?;
+    files.ground().disk.remove(&path)?;
+    files.ground().disk.sync_directory(directory)?;
     let Ok((clean, state)) = decode(files.identity(), &bytes) else { return Ok(None) };
     let is_as_it_was = state_of(directory, files, segments).is_ok_and(|now| now == state);
     Ok(Some(clean).filter(|_| is_as_it_was))

@@ -1,27 +1,29 @@
 //! What the spool needs of its directory: one owner, an identity, free space.
 
 use super::OpenError;
-use super::journal::sync_directory;
+use super::ground::Disk;
 use super::record::Identity;
 use super::segment::{SEGMENT_HEADER_LENGTH, SegmentHeader};
 use ring::rand::{SecureRandom, SystemRandom};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// Creates `directory` (0700) and makes its name durable.
-pub fn create_directory(directory: &Path) -> io::Result<()> {
+/// Creates `directory` (0700) with its parents, and makes their names durable.
+pub fn create_directory(disk: &dyn Disk, directory: &Path) -> io::Result<()> {
     if directory.is_dir() {
         return Ok(());
     }
-    DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-    match directory.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => sync_directory(parent),
-        _ => Ok(()),
-    }
+    let parent = match directory.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    create_directory(disk, parent)?;
+    disk.create_directory(directory)?;
+    disk.sync_directory(parent)
 }
 
 /// Takes the spool for this process; the lock is released when the file is closed, also by a crash.
@@ -56,7 +58,7 @@ pub fn lock(directory: &Path) -> Result<File, OpenError> {
 
 /// The spool's identity. The segments carry it too, with a checksum: they are believed before the file, or one
 /// flipped bit in it would make every record unreadable.
-pub fn identity(directory: &Path, journal: &Path, segments: &[u64]) -> io::Result<Identity> {
+pub fn identity(disk: &dyn Disk, directory: &Path, journal: &Path, segments: &[u64]) -> io::Result<Identity> {
     let path = directory.join("identity");
     let written = fs::read(&path).ok().and_then(|bytes| Identity::try_from(bytes.as_slice()).ok());
     let carried = segments.iter().find_map(|number| {
@@ -80,11 +82,14 @@ pub fn identity(directory: &Path, journal: &Path, segments: &[u64]) -> io::Resul
         }
     };
     let next = directory.join("identity.new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&next)?;
-    file.write_all(&identity)?;
-    file.sync_all()?;
-    fs::rename(&next, &path)?;
-    sync_directory(directory)?;
+    if next.exists() {
+        disk.remove(&next)?;
+    }
+    let file = disk.create(&next)?;
+    disk.write_at(&file, &identity, 0)?;
+    disk.sync(&file)?;
+    disk.rename(&next, &path)?;
+    disk.sync_directory(directory)?;
     Ok(identity)
 }
 

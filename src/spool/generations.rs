@@ -12,16 +12,16 @@
 //! other goes at the next start. A `current` that cannot be read is as good as one that names the newest
 //! generation with a `built`: the old one is the newest until the new one is complete.
 
+use super::disk::create_directory;
+use super::ground::Disk;
 use super::overlay::Rows;
 use super::tables::{Answer, Table, Tables};
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::ops::Bound;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-/// A queue below this is never rewritten.
-pub const RENEW_BYTES_MIN: u64 = 16 << 20;
 /// It is rewritten when it is so many times larger than what lives in it.
 pub const RENEW_GARBAGE_FACTOR: u64 = 3;
 /// Rows that are copied while the tables are locked once.
@@ -64,32 +64,23 @@ fn all(home: &Path) -> io::Result<Vec<u64>> {
 }
 
 /// Opens the generation that counts, or creates the first one.
-pub fn open(home: &Path) -> Answer<(u64, Tables)> {
+pub fn open(home: &Path, disk: &Arc<dyn Disk>) -> Answer<(u64, Tables)> {
     if let Some(number) = current(home)? {
-        remove_others(home, number);
-        return Ok((number, Tables::open(&directory(home, number))?));
+        remove_others(home, number, disk.as_ref());
+        return Ok((number, Tables::open(&directory(home, number), disk)?));
     }
-    create_home(home)?;
+    create_directory(disk.as_ref(), home)?;
     // What is here was never complete; its number is not used again.
     let number = all(home)?.into_iter().max().unwrap_or(0) + 1;
-    remove_others(home, number);
-    let building = Building::begin(home, number)?;
+    remove_others(home, number, disk.as_ref());
+    let building = Building::begin(home, number, disk)?;
     building.finish(home)
 }
 
-fn create_home(home: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(home)?;
-    home.parent().map_or(Ok(()), sync_directory)
-}
-
-fn sync_directory(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()
-}
-
 /// Removes every generation but this one. What cannot be removed now is at the next start.
-pub fn remove_others(home: &Path, number: u64) {
+pub fn remove_others(home: &Path, number: u64, disk: &dyn Disk) {
     for other in all(home).unwrap_or_default().into_iter().filter(|other| *other != number) {
-        if let Err(error) = fs::remove_dir_all(directory(home, other)) {
+        if let Err(error) = disk.remove_tree(&directory(home, other)) {
             log::warn!("old queue not removed generation={other} error={:?}", error.to_string());
         }
     }
@@ -124,19 +115,20 @@ pub struct Building {
     number: u64,
     tables: Option<Tables>,
     directory: PathBuf,
+    disk: Arc<dyn Disk>,
     table: usize,
     after: Option<Vec<u8>>,
 }
 
 impl Building {
     /// Begins an empty one.
-    pub fn begin(home: &Path, number: u64) -> Answer<Building> {
+    pub fn begin(home: &Path, number: u64, disk: &Arc<dyn Disk>) -> Answer<Building> {
         let directory = directory(home, number);
         if directory.exists() {
-            fs::remove_dir_all(&directory)?;
+            disk.remove_tree(&directory)?;
         }
-        let tables = Some(Tables::open(&directory)?);
-        Ok(Building { number, tables, directory, table: 0, after: None })
+        let tables = Some(Tables::open(&directory, disk)?);
+        Ok(Building { number, tables, directory, disk: disk.clone(), table: 0, after: None })
     }
 
     fn tables(&self) -> &Tables {
@@ -171,13 +163,14 @@ impl Building {
     /// Makes it durable and the one that counts.
     pub fn finish(mut self, home: &Path) -> Answer<(u64, Tables)> {
         self.tables().sync()?;
-        File::create(self.directory.join("built"))?.sync_all()?;
-        sync_directory(&self.directory)?;
-        sync_directory(home)?;
-        point_to(home, self.number)?;
+        let disk = self.disk.clone();
+        disk.sync(&disk.create(&self.directory.join("built"))?)?;
+        disk.sync_directory(&self.directory)?;
+        disk.sync_directory(home)?;
+        point_to(home, self.number, disk.as_ref())?;
         // From here on it counts: not even a failing disk may make us remove it.
         let tables = self.tables.take().expect("it is taken here only");
-        if let Err(error) = sync_directory(home) {
+        if let Err(error) = disk.sync_directory(home) {
             log::warn!("switch of the queue not synced error={:?}", error.to_string());
         }
         Ok((self.number, tables))
@@ -188,16 +181,20 @@ impl Drop for Building {
     fn drop(&mut self) {
         if self.tables.take().is_some() {
             // Given up; the next start removes what cannot be removed now.
-            let _ = fs::remove_dir_all(&self.directory);
+            let _ = self.disk.remove_tree(&self.directory);
         }
     }
 }
 
-fn point_to(home: &Path, number: u64) -> io::Result<()> {
+fn point_to(home: &Path, number: u64, disk: &dyn Disk) -> io::Result<()> {
     let next = home.join("current.new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&next)?;
+    if next.exists() {
+        disk.remove(&next)?;
+    }
     let number = number.to_string();
-    writeln!(file, "{number} {:08x}", crc32fast::hash(number.as_bytes()))?;
-    file.sync_all()?;
-    fs::rename(&next, home.join("current"))
+    let line = format!("{number} {:08x}\n", crc32fast::hash(number.as_bytes()));
+    let file = disk.create(&next)?;
+    disk.write_at(&file, line.as_bytes(), 0)?;
+    disk.sync(&file)?;
+    disk.rename(&next, &home.join("current"))
 }

@@ -6,23 +6,16 @@
 //! Segments are removed oldest first only, so that a change never outlives the put it settles.
 
 use super::envelope::{Envelope, Place};
+use super::ground::Ground;
 use super::record::{Identity, Record};
 use super::segment::{SEGMENT_HEADER_LENGTH, SegmentHeader};
 use crate::clock::Timestamp;
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-
-/// A segment is closed when it has grown to this size.
-pub const SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
-
-/// Makes the entries of a directory durable.
-pub fn sync_directory(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()
-}
 
 /// `00000042.seg`
 pub fn segment_name(number: u64) -> String {
@@ -100,14 +93,14 @@ impl Writer {
                 length: 0,
             });
         }
-        if self.active.as_ref().is_none_or(|active| active.length >= SEGMENT_BYTES) {
+        if self.active.as_ref().is_none_or(|active| active.length >= self.files.ground.segment_bytes) {
             self.active = None;
             self.active = Some(self.create(counters)?);
         }
         let active = self.active.as_mut().expect("created above");
         let offset = active.length;
-        if let Err(error) =
-            active.file.write_all_at(bytes, offset).and_then(|()| self.files.sync(&active.file))
+        let disk = &self.files.ground.disk;
+        if let Err(error) = disk.write_at(&active.file, bytes, offset).and_then(|()| disk.sync(&active.file))
         {
             self.failed = Some(active.number);
             self.active = None;
@@ -127,7 +120,8 @@ impl Writer {
         // The number is spent even if creation fails half way: no segment is ever begun twice.
         self.next_number += 1;
         let path = self.files.path(number);
-        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
+        let disk = &self.files.ground.disk;
+        let file = disk.create(&path)?;
         let header = SegmentHeader {
             number,
             identity: self.files.identity,
@@ -135,10 +129,10 @@ impl Writer {
             next_sequence: counters.next_sequence,
             created_at: counters.now,
         };
-        let synced = file.write_all_at(&header.encode(), 0).and_then(|()| file.sync_all());
-        if let Err(error) = synced.and_then(|()| sync_directory(&self.files.directory)) {
+        let synced = disk.write_at(&file, &header.encode(), 0).and_then(|()| disk.sync(&file));
+        if let Err(error) = synced.and_then(|()| disk.sync_directory(&self.files.directory)) {
             // Without records it is worth nothing; on a full disk its block is.
-            let _ = fs::remove_file(&path);
+            let _ = disk.remove(&path);
             return Err(error);
         }
         let file = Arc::new(file);
@@ -154,38 +148,26 @@ const OPEN_SEGMENTS_MAX: usize = 16;
 pub struct Files {
     directory: PathBuf,
     identity: Identity,
+    ground: Ground,
     opened: Mutex<BTreeMap<u64, Arc<File>>>,
-    /// Makes the next sync fail after its bytes were written.
-    #[cfg(test)]
-    pub fails_once: std::sync::atomic::AtomicBool,
 }
 
 impl Files {
-    pub fn new(directory: PathBuf, identity: Identity) -> Files {
-        Files {
-            directory,
-            identity,
-            opened: Mutex::default(),
-            #[cfg(test)]
-            fails_once: std::sync::atomic::AtomicBool::new(false),
-        }
+    pub fn new(directory: PathBuf, identity: Identity, ground: Ground) -> Files {
+        Files { directory, identity, ground, opened: Mutex::default() }
     }
 
     pub fn path(&self, number: u64) -> PathBuf {
         self.directory.join(segment_name(number))
     }
 
-    fn sync(&self, file: &File) -> io::Result<()> {
-        #[cfg(test)]
-        if self.fails_once.swap(false, std::sync::atomic::Ordering::SeqCst) {
-            return Err(io::Error::other("told to fail"));
-        }
-        file.sync_data()
-    }
-
     /// Bytes of a segment on disk; none when it is not there.
     pub fn length(&self, number: u64) -> u64 {
         fs::metadata(self.path(number)).map_or(0, |metadata| metadata.len())
+    }
+
+    pub fn ground(&self) -> &Ground {
+        &self.ground
     }
 
     pub fn identity(&self) -> &Identity {
@@ -235,27 +217,28 @@ impl Files {
     /// Removes a segment all of whose records are settled.
     pub fn remove(&self, number: u64) -> io::Result<()> {
         self.opened().remove(&number);
-        fs::remove_file(self.path(number))?;
-        sync_directory(&self.directory)
+        self.ground.disk.remove(&self.path(number))?;
+        self.ground.disk.sync_directory(&self.directory)
     }
 
     /// Puts a segment with damage aside instead: what could not be read may still be saved by hand.
     pub fn set_aside(&self, number: u64) -> io::Result<()> {
         self.opened().remove(&number);
+        let disk = &self.ground.disk;
         let aside = self.directory.with_file_name("damaged");
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&aside)?;
-        fs::rename(self.path(number), aside.join(segment_name(number)))?;
-        sync_directory(&aside)?;
-        sync_directory(&self.directory)
+        super::disk::create_directory(disk.as_ref(), &aside)?;
+        disk.rename(&self.path(number), &aside.join(segment_name(number)))?;
+        disk.sync_directory(&aside)?;
+        disk.sync_directory(&self.directory)
     }
 
     /// Makes everything that can be read now durable: a crash may have left bytes that were never synced,
     /// and what is believed must not be taken back by a power cut.
     pub fn sync_all(&self, numbers: &[u64]) -> io::Result<()> {
         for number in numbers {
-            File::open(self.path(*number))?.sync_all()?;
+            self.ground.disk.sync(&File::open(self.path(*number))?)?;
         }
-        sync_directory(&self.directory)
+        self.ground.disk.sync_directory(&self.directory)
     }
 }
 

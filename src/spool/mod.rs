@@ -36,6 +36,7 @@ mod codec;
 mod disk;
 mod envelope;
 mod generations;
+mod ground;
 mod group;
 mod idset;
 mod index;
@@ -68,6 +69,7 @@ pub use row::Settled;
 pub use tables::QueueError;
 
 use crate::clock::{Clock, Timestamp};
+use ground::Ground;
 use group::{Group, Waiter};
 use journal::Files;
 use queue::Queue;
@@ -281,7 +283,7 @@ impl Spool {
         limits: Limits,
         clock: Arc<dyn Clock>,
     ) -> Result<(Spool, Recovery), OpenError> {
-        Spool::open_probed(directory, limits, clock, None)
+        Spool::open_on(Ground::default(), directory, limits, clock)
     }
 
     /// The same, after another process has shown that the queue can be opened.
@@ -289,9 +291,19 @@ impl Spool {
         directory: &Path,
         limits: Limits,
         clock: Arc<dyn Clock>,
-        probe: Option<&Probe>,
+        probe: Option<Probe>,
     ) -> Result<(Spool, Recovery), OpenError> {
-        let (shared, next_segment, recovery) = recover::open(directory, limits, clock, probe)?;
+        Spool::open_on(Ground { probe, ..Ground::default() }, directory, limits, clock)
+    }
+
+    /// Like `open`, on a disk and with sizes of the caller's.
+    fn open_on(
+        ground: Ground,
+        directory: &Path,
+        limits: Limits,
+        clock: Arc<dyn Clock>,
+    ) -> Result<(Spool, Recovery), OpenError> {
+        let (shared, next_segment, recovery) = recover::open(directory, limits, clock, ground)?;
         let shared = Arc::new(shared);
         let writer = journal::Writer::new(shared.files.clone(), next_segment);
         // If the queue is slower than the disk, the disk waits: what is on its way into the queue is in memory.
@@ -432,7 +444,7 @@ impl Shared {
         if is_clean {
             let clean = clean::Clean { next_id: core.next_id, next_sequence: core.next_sequence };
             let segments = journal::segment_numbers(&self.directory.join("journal"))?;
-            clean::mark(&self.directory, &tables, &self.files, &segments, &clean)?;
+            clean::mark(&self.directory, &tables, (&self.files, &segments), &clean)?;
         }
         Ok(())
     }

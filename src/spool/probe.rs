@@ -4,12 +4,14 @@
 //! code is believed. Libraries and tests that have no such executable open without a probe.
 
 use super::generations;
+use super::ground::{Disk, RealDisk};
 use super::tables::{Answer, QueueError, Table, Tables};
 use std::fs;
 use std::io;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The database opens, and everything in it can be read.
@@ -91,7 +93,8 @@ fn wait(mut child: Child, patience: Duration) -> io::Result<Option<ExitStatus>> 
 /// The other process: opens the database in `directory`, reads all of it if told to, and says how it went by its
 /// exit code.
 pub fn try_queue(directory: &Path, walk: bool) -> u8 {
-    let tried = Tables::open(directory).and_then(|tables| if walk { read_all(&tables) } else { Ok(()) });
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let tried = Tables::open(directory, &disk).and_then(|tables| if walk { read_all(&tables) } else { Ok(()) });
     match tried {
         Ok(()) => SOUND,
         Err(error) if error.is_corruption() => DAMAGED,

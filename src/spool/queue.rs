@@ -18,6 +18,7 @@
 use super::codec::{Decoder, Encoder};
 use super::envelope::{Entry, Hash, Id};
 use super::generations::{self, Building};
+use super::ground::Ground;
 use super::index::Index;
 use super::overlay::{Merged, Overlay, Rows};
 use super::row::{self, Settled, checked, number, sealed};
@@ -49,6 +50,7 @@ type Pair = (Vec<u8>, Vec<u8>);
 pub struct Queue {
     /// `queue/` in the spool.
     home: PathBuf,
+    ground: Ground,
     index: Mutex<Index>,
     overlay: Mutex<Overlay>,
     /// None while they are away: a write failed, and they could not be opened again yet.
@@ -76,11 +78,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Queue {
     /// Opens or creates the queue in `home`.
-    pub fn open(home: &Path) -> Answer<Queue> {
-        let (generation, tables) = generations::open(home)?;
+    pub fn open(home: &Path, ground: Ground) -> Answer<Queue> {
+        let (generation, tables) = generations::open(home, &ground.disk)?;
         let writing = Writing { generation, building: None, told: u64::MAX / 2, looked_at: 0 };
         Ok(Queue {
             home: home.to_path_buf(),
+            ground,
             index: Mutex::default(),
             overlay: Mutex::default(),
             tables: RwLock::new(Some(Arc::new(tables))),
@@ -436,7 +439,7 @@ impl Queue {
         if super::disk::free_bytes(&directory).is_ok_and(|free| free < STEP_ROOM_BYTES) {
             return Err(QueueError::Away);
         }
-        self.set_tables(Some(Tables::open(&directory)?));
+        self.set_tables(Some(Tables::open(&directory, &self.ground.disk)?));
         Ok(())
     }
 
@@ -449,7 +452,7 @@ impl Queue {
         let tables = self.tables()?;
         let bytes = tables.bytes_on_disk();
         // Asking reads everything, so it must be worth that.
-        if bytes < generations::RENEW_BYTES_MIN || writing.told < (writing.looked_at / 8).max(4 << 20) {
+        if bytes < self.ground.renew_bytes_min || writing.told < (writing.looked_at / 8).max(4 << 20) {
             return Ok(false);
         }
         // Everything is read for it; the tables may change meanwhile, it is an estimate.
@@ -462,7 +465,7 @@ impl Queue {
         }
         self.has_room(&tables)?;
         log::info!("queue is rewritten bytes={bytes} live={live}");
-        writing.building = Some(Building::begin(&self.home, writing.generation + 1)?);
+        writing.building = Some(Building::begin(&self.home, writing.generation + 1, &self.ground.disk)?);
         Ok(true)
     }
 
@@ -483,7 +486,7 @@ impl Queue {
         let old = self.set_tables(Some(fresh));
         writing.generation = generation;
         drop((old, tables));
-        generations::remove_others(&self.home, generation);
+        generations::remove_others(&self.home, generation, self.ground.disk.as_ref());
         Ok(true)
     }
 

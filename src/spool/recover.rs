@@ -9,12 +9,13 @@
 
 use super::clean::{self, Clean};
 use super::generations;
-use super::journal::{Files, segment_numbers, sync_directory};
+use super::ground::{Disk, Ground};
+use super::journal::{Files, segment_numbers};
 use super::queue::Queue;
 use super::replay::{ReadError, Replay};
 use super::stock::Stock;
 use super::tables::QueueError;
-use super::{Core, Group, Limits, OpenError, Probe, Shared, disk};
+use super::{Core, Group, Limits, OpenError, Shared, disk};
 use crate::clock::Clock;
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -59,20 +60,21 @@ pub fn open(
     directory: &Path,
     limits: Limits,
     clock: Arc<dyn Clock>,
-    probe: Option<&Probe>,
+    ground: Ground,
 ) -> Result<(Shared, u64, Recovery), OpenError> {
     let wrong = |error: io::Error| OpenError::Directory { directory: directory.to_path_buf(), error };
     let journal = directory.join("journal");
-    disk::create_directory(directory).map_err(wrong)?;
+    let disk = ground.disk.clone();
+    disk::create_directory(disk.as_ref(), directory).map_err(wrong)?;
     let lock = disk::lock(directory)?;
-    disk::create_directory(&journal).map_err(wrong)?;
+    disk::create_directory(disk.as_ref(), &journal).map_err(wrong)?;
     let segments = segment_numbers(&journal).map_err(wrong)?;
-    let identity = disk::identity(directory, &journal, &segments).map_err(wrong)?;
-    let files = Arc::new(Files::new(journal, identity));
+    let identity = disk::identity(disk.as_ref(), directory, &journal, &segments).map_err(wrong)?;
+    let files = Arc::new(Files::new(journal, identity, ground));
     let mut recovery = Recovery::default();
     let clean = clean::take(directory, &files, &segments).map_err(wrong)?;
     let opening =
-        Opening { directory, files: &files, segments: &segments, probe, pass_dead: limits.pass_dead };
+        Opening { directory, files: &files, segments: &segments, pass_dead: limits.pass_dead };
     let Found { queue, stock, next } = opening.find(clean, &mut recovery)?;
     recovery.waiting = stock.counts.values().sum();
     let mut shares = stock.shares;
@@ -120,7 +122,6 @@ struct Opening<'a> {
     directory: &'a Path,
     files: &'a Files,
     segments: &'a [u64],
-    probe: Option<&'a Probe>,
     pass_dead: bool,
 }
 
@@ -129,12 +130,16 @@ impl Opening<'_> {
         OpenError::Directory { directory: self.directory.to_path_buf(), error }
     }
 
+    fn ground(&self) -> &Ground {
+        self.files.ground()
+    }
+
     fn find(&self, clean: Option<Clean>, recovery: &mut Recovery) -> Result<Found, OpenError> {
         let home = self.directory.join("queue");
         if home.join("conf").exists() {
             // A queue of the time before there were generations.
             self.set_aside(&home, "its layout is an earlier one", recovery)?;
-        } else if let Some(why) = self.probe.and_then(|probe| probe.objection(&home, clean.is_none())) {
+        } else if let Some(why) = self.ground().probe.as_ref().and_then(|probe| probe.objection(&home, clean.is_none())) {
             self.set_aside_current(&home, &why, recovery)?;
         } else if let Some(next) = clean
             && let Some(found) = self.believed(&home, next)
@@ -150,7 +155,7 @@ impl Opening<'_> {
 
     /// After a clean stop: the queue as it is, unless something is wrong with it after all.
     fn believed(&self, home: &Path, next: Clean) -> Option<Found> {
-        let queue = Queue::open(home).ok()?;
+        let queue = Queue::open(home, self.ground().clone()).ok()?;
         let stock = Stock::take(&queue, self.pass_dead).ok()?;
         Some(Found { queue, stock, next })
     }
@@ -179,7 +184,7 @@ impl Opening<'_> {
         recovery: &mut Recovery,
     ) -> std::thread::Result<Result<Found, ReadError>> {
         catch_unwind(AssertUnwindSafe(|| {
-            let queue = Queue::open(home)?;
+            let queue = Queue::open(home, self.ground().clone())?;
             let next_id = replay.next_id.max(queue.next_id()?).max(1);
             replay.mend(&queue, recovery)?;
             let stock = Stock::take(&queue, self.pass_dead)?;
@@ -196,7 +201,7 @@ impl Opening<'_> {
     }
 
     fn set_aside(&self, path: &Path, why: &str, recovery: &mut Recovery) -> Result<(), OpenError> {
-        let aside = set_aside(path, self.directory).map_err(|error| self.wrong(error))?;
+        let aside = set_aside(self.ground().disk.as_ref(), path, self.directory).map_err(|error| self.wrong(error))?;
         log::error!("queue is unreadable error={why:?} effect=\"rebuilt from the journal\" kept={aside}");
         recovery.queue_set_aside = Some(aside);
         Ok(())
@@ -204,7 +209,7 @@ impl Opening<'_> {
 }
 
 /// Renames the queue's directory; the oldest of those set aside goes when there are too many.
-fn set_aside(path: &Path, directory: &Path) -> io::Result<String> {
+fn set_aside(disk: &dyn Disk, path: &Path, directory: &Path) -> io::Result<String> {
     let mut kept: Vec<u64> = Vec::new();
     for entry in fs::read_dir(directory)? {
         let name = entry?.file_name();
@@ -213,10 +218,10 @@ fn set_aside(path: &Path, directory: &Path) -> io::Result<String> {
     }
     kept.sort_unstable();
     while kept.len() >= SET_ASIDE_MAX {
-        fs::remove_dir_all(directory.join(format!("queue.damaged.{}", kept.remove(0))))?;
+        disk.remove_tree(&directory.join(format!("queue.damaged.{}", kept.remove(0))))?;
     }
     let aside = format!("queue.damaged.{}", kept.last().map_or(1, |last| last + 1));
-    fs::rename(path, directory.join(&aside))?;
-    sync_directory(directory)?;
+    disk.rename(path, &directory.join(&aside))?;
+    disk.sync_directory(directory)?;
     Ok(aside)
 }

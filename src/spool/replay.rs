@@ -1,19 +1,19 @@
 //! What the journal says: the first of two walks over it, which tells which envelopes are settled and what
-//! happened to the others; the second is [`super::mend`]'s. Memory grows with what was attempted and not
-//! settled, not with the backlog. Attempts without an outcome stay *unknown*: their
+//! happened to the others; the second is `mend`'s. Memory grows with what was attempted and not settled, not
+//! with the backlog. Attempts without an outcome stay *unknown*: their
 //! envelopes are queued again, and the next attempt looks before it sends.
 //!
 //! The bytes behind the last readable record of a segment are a torn write, never answered, when the next
 //! segment goes on with the very next sequence number or begins with a void; otherwise they are damage.
 
-use super::OpenError;
 use super::envelope::{Change, Entry, Envelope, Id, Place, State};
 use super::idset::IdSet;
 use super::journal::Files;
+use super::tables::QueueError;
 use super::record::Record;
 use super::recover::Recovery;
 use super::segment::{self, Met, SEGMENT_HEADER_LENGTH, SegmentHeader};
-use super::tables::QueueError;
+use super::OpenError;
 use crate::clock::Timestamp;
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Read};
@@ -75,8 +75,9 @@ pub struct Replay<'a> {
     tail: Option<(u64, Range<u64>)>,
     /// Tails that look like torn writes. An entry that the queue has there was synced: then it is damage.
     pub(super) torn: Vec<(u64, Range<u64>)>,
-    /// Sequence numbers are missing behind it; what the next record is tells why.
-    has_gap: bool,
+    /// Where the numbers go on, until the first record of the segment being read is met. Its own number tells
+    /// whether any are missing: the head of a segment is written when its first group is numbered already.
+    expected: Option<u64>,
 }
 
 impl<'a> Replay<'a> {
@@ -98,7 +99,7 @@ impl<'a> Replay<'a> {
             open_request: Vec::new(),
             tail: None,
             torn: Vec::new(),
-            has_gap: false,
+            expected: None,
         };
         for number in segments {
             replay.segment(*number, recovery)?;
@@ -112,12 +113,9 @@ impl<'a> Replay<'a> {
         let length = file.metadata()?.len();
         let mut head = Vec::new();
         (&*file).take(SEGMENT_HEADER_LENGTH).read_to_end(&mut head)?;
+        self.expected = Some(self.next_sequence);
         match SegmentHeader::decode(&head).map_err(ReadError::Newer)? {
             Some(header) => {
-                self.has_gap = self.next_sequence > 0 && header.next_sequence > self.next_sequence;
-                if !self.has_gap {
-                    self.tail_was_torn(recovery);
-                }
                 self.next_id = self.next_id.max(header.next_id);
                 self.next_sequence = self.next_sequence.max(header.next_sequence);
             }
@@ -127,8 +125,8 @@ impl<'a> Replay<'a> {
         let mut newer = None;
         segment::walk(&file, self.files.identity(), |met| match met {
             Met::Record { record, numbering, .. } => {
+                self.explain_tail(&record, numbering.sequence, recovery);
                 self.next_sequence = self.next_sequence.max(numbering.sequence + 1);
-                self.explain_gap(&record, recovery);
                 self.follow_request(&record, numbering.index, numbering.last_index);
                 self.learn(*record);
             }
@@ -139,15 +137,13 @@ impl<'a> Replay<'a> {
         newer.map_or(Ok(()), |version| Err(ReadError::Newer(u32::from(version))))
     }
 
-    /// A write that failed and was told so begins the next segment with a void; without one, records that
-    /// were numbered, and perhaps answered, are missing.
-    fn explain_gap(&mut self, first: &Record, recovery: &mut Recovery) {
-        if !std::mem::take(&mut self.has_gap) {
-            return;
-        }
-        if matches!(first, Record::Void { .. }) {
+    /// What ends the segment before makes no sense. A write that failed and was told so begins the next segment
+    /// with a void; without one, where numbers are missing so are records, and they were perhaps answered.
+    fn explain_tail(&mut self, first: &Record, sequence: u64, recovery: &mut Recovery) {
+        let Some(expected) = self.expected.take() else { return };
+        if sequence <= expected || matches!(first, Record::Void { .. }) {
             self.tail_was_torn(recovery);
-        } else {
+        } else if expected > 0 {
             recovery.damaged.extend(self.tail.take());
             self.open_request.clear();
         }

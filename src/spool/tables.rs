@@ -6,6 +6,7 @@
 //! until it is opened again. It is written to by one thread at a time.
 
 use super::codec::Malformed;
+use super::ground::Disk;
 use sled::{Db, IVec, Tree};
 use std::fs::{self, File};
 use std::io;
@@ -13,7 +14,7 @@ use std::ops::Bound;
 use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 use thiserror::Error;
 
@@ -99,18 +100,19 @@ impl Table {
 /// An open generation.
 pub struct Tables {
     directory: PathBuf,
+    disk: Arc<dyn Disk>,
     db: Option<Db>,
     trees: Vec<Tree>,
 }
 
 impl Tables {
     /// Opens or creates the database in `directory`. A panic of sled's is an error that tells of corruption.
-    pub fn open(directory: &Path) -> Answer<Tables> {
-        let opened = catch_unwind(AssertUnwindSafe(|| Tables::open_unguarded(directory)));
+    pub fn open(directory: &Path, disk: &Arc<dyn Disk>) -> Answer<Tables> {
+        let opened = catch_unwind(AssertUnwindSafe(|| Tables::open_unguarded(directory, disk)));
         opened.unwrap_or(Err(QueueError::Malformed(Malformed)))
     }
 
-    fn open_unguarded(directory: &Path) -> Answer<Tables> {
+    fn open_unguarded(directory: &Path, disk: &Arc<dyn Disk>) -> Answer<Tables> {
         let is_fresh = !directory.exists();
         let config = sled::Config::new()
             .path(directory)
@@ -120,7 +122,8 @@ impl Tables {
             .use_compression(false);
         let db = open_unlocked(&config)?;
         let trees = Table::ALL.iter().map(|table| db.open_tree(table.name())).collect::<Result<_, _>>()?;
-        let tables = Tables { directory: directory.to_path_buf(), db: Some(db), trees };
+        let (directory, disk) = (directory.to_path_buf(), disk.clone());
+        let tables = Tables { directory, disk, db: Some(db), trees };
         if is_fresh {
             tables.sync_creation()?;
         }
@@ -131,12 +134,12 @@ impl Tables {
     /// database that never opens again.
     fn sync_creation(&self) -> Answer<()> {
         self.sync()?;
-        File::open(self.directory.join("conf"))?.sync_all()?;
+        self.disk.sync(&File::open(self.directory.join("conf"))?)?;
         for directory in [self.directory.join("blobs"), self.directory.clone()] {
-            File::open(directory)?.sync_all()?;
+            self.disk.sync_directory(&directory)?;
         }
         if let Some(parent) = self.directory.parent() {
-            File::open(parent)?.sync_all()?;
+            self.disk.sync_directory(parent)?;
         }
         Ok(())
     }
@@ -159,7 +162,7 @@ impl Tables {
     /// Makes everything so far durable. `Db::flush` alone is no barrier on Linux: it never calls fsync.
     pub fn sync(&self) -> Answer<()> {
         self.write_out()?;
-        File::open(self.directory.join("db"))?.sync_all()?;
+        self.disk.sync(&File::open(self.directory.join("db"))?)?;
         Ok(())
     }
 

@@ -1,7 +1,10 @@
 //! The spool as its callers see it, with a manual clock and a directory that can be damaged.
 
+mod disk;
+
 use super::*;
 use crate::clock::ManualClock;
+use disk::TestDisk;
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::Ordering;
@@ -14,6 +17,7 @@ struct Rig {
     directory: TempDir,
     clock: Arc<ManualClock>,
     limits: Limits,
+    disk: Arc<TestDisk>,
     spool: Option<Spool>,
     recovery: Recovery,
 }
@@ -29,6 +33,7 @@ impl Rig {
             directory,
             clock: ManualClock::at(START),
             limits,
+            disk: Arc::default(),
             spool: None,
             recovery: Recovery::default(),
         };
@@ -37,8 +42,9 @@ impl Rig {
     }
 
     fn open(&mut self) {
-        let (spool, recovery) = Spool::open(self.directory.path(), self.limits.clone(), self.clock.clone())
-            .expect("the spool opens");
+        let ground = Ground { disk: self.disk.clone(), ..Ground::default() };
+        let opened = Spool::open_on(ground, self.directory.path(), self.limits.clone(), self.clock.clone());
+        let (spool, recovery) = opened.expect("the spool opens");
         self.spool = Some(spool);
         self.recovery = recovery;
     }
@@ -357,6 +363,24 @@ fn a_torn_tail_costs_only_what_was_never_answered() {
 }
 
 #[test]
+fn a_torn_tail_is_no_damage_when_it_is_met_a_second_time() {
+    let mut rig = Rig::new();
+    rig.put("a", "1");
+    rig.put("a", "2");
+    rig.close();
+    std::fs::remove_dir_all(rig.directory.path().join("queue")).unwrap();
+    let path = rig.directory.path().join("journal").join(journal::segment_name(1));
+    let file = OpenOptions::new().write(true).open(&path).unwrap();
+    file.set_len(file.metadata().unwrap().len() - 5).unwrap();
+    rig.open();
+    let torn_bytes = rig.recovery.torn_bytes;
+    rig.spool().put_and_wait(vec![rig.envelope("b", "3"), rig.envelope("b", "4")]).unwrap();
+    rig.reopen();
+    assert_eq!(rig.recovery.damaged, []);
+    assert_eq!((rig.recovery.torn_bytes, rig.waiting()), (torn_bytes, 3));
+}
+
+#[test]
 fn a_damaged_record_is_reported_and_the_others_live() {
     let mut rig = Rig::new();
     for event in ["1", "2", "3"] {
@@ -480,7 +504,7 @@ fn an_event_the_tables_cannot_take_is_kept_and_known() {
 #[test]
 fn a_failed_sync_is_told_and_its_events_never_come_back() {
     let mut rig = Rig::new();
-    rig.spool().shared.files.fails_once.store(true, Ordering::SeqCst);
+    rig.disk.fail_next_sync();
     let failed = rig.spool().put_and_wait(vec![rig.envelope("a", "1")]);
     assert!(matches!(failed, Err(PutError::Broken(_))));
     assert_eq!(rig.put("a", "1"), 2, "the platform's retry is taken");
@@ -492,7 +516,7 @@ fn a_failed_sync_is_told_and_its_events_never_come_back() {
 #[test]
 fn a_voided_event_goes_before_the_record_that_voids_it() {
     let mut rig = Rig::new();
-    rig.spool().shared.files.fails_once.store(true, Ordering::SeqCst);
+    rig.disk.fail_next_sync();
     rig.spool().put_and_wait(vec![rig.envelope("a", "1")]).expect_err("told to fail");
     rig.put("a", "1");
     rig.deliver(7);

@@ -9,8 +9,6 @@ use super::{Core, Hash, Id, Place, QueueError, Share, Shared};
 use std::time::Duration;
 use thiserror::Error;
 
-/// Garbage below this is not worth copying anything for.
-const GARBAGE_MIN: u64 = 24 << 20;
 /// Stragglers that are copied while the lock is held once.
 const COPIES_PER_STEP: usize = 64;
 /// How often history, identities and numbers are trimmed while there is work.
@@ -107,7 +105,10 @@ impl Shared {
             let Some((oldest, share, garbage)) = self.oldest_sealed() else { return Ok(()) };
             if share.live == 0 {
                 self.remove_segment(oldest)?;
-            } else if garbage < GARBAGE_MIN || self.live_bytes() > garbage || !self.copy_forward(oldest)? {
+            } else if garbage < self.files.ground().garbage_min
+                || self.live_bytes() > garbage
+                || !self.copy_forward(oldest)?
+            {
                 return Ok(());
             }
         }

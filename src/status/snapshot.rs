@@ -317,7 +317,7 @@ fn refusals(tallies: &BTreeMap<String, SourceTally>) -> Vec<Need> {
                 count: one.day[Count::Refused as usize],
                 what: "refused".to_owned(),
                 why: format!("{source}: {why}"),
-                next: format!("journalctl -u deskspool | grep source={source}"),
+                next: format!("deskspool refused {source}"),
             }
         })
         .collect()

@@ -3,6 +3,7 @@
 //! The current minute is in memory; earlier ones are in the spool's queue, so that a restart does not
 //! blank the numbers of the last 24 hours (it costs at most the minute it happened in).
 
+use super::refused::{Refused, RefusedView, Turned};
 use crate::clock::{Clock, Timestamp};
 use crate::spool::Spool;
 use std::collections::{BTreeMap, VecDeque};
@@ -54,6 +55,7 @@ struct State {
     current: BTreeMap<String, [u32; COUNTS]>,
     last_event: BTreeMap<String, Timestamp>,
     refusals: BTreeMap<String, Refusals>,
+    turned: Turned,
     ages: VecDeque<(Timestamp, Duration)>,
     last_delivery: Option<LastDelivery>,
 }
@@ -124,6 +126,18 @@ impl Tally {
         }
         refusals.logged_at = now;
         Some(std::mem::take(&mut refusals.unlogged))
+    }
+
+    /// Remembers a refused request for `deskspool refused`; `source` is one of ours, or
+    /// [`NO_SOURCE`](super::refused::NO_SOURCE).
+    pub fn remember_refused(&self, source: &str, refused: Refused) {
+        let now = self.clock.now();
+        self.state().turned.add(source, now, refused);
+    }
+
+    /// The last refused requests, of one source or of all.
+    pub fn refused(&self, source: Option<&str>) -> Vec<RefusedView> {
+        self.state().turned.views(source)
     }
 
     /// Counts a delivery and how long it took from the request to the ticket.

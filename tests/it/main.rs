@@ -11,4 +11,6 @@ mod notify;
 mod outage;
 mod quiet;
 mod samples;
+mod tried;
+mod turned_away;
 mod verbs;

@@ -1,0 +1,181 @@
+//! A request run through verify and map, delivering nothing: what `deskspool try` shows.
+//!
+//! It goes the road's own way ([`intake::drafts`](crate::intake::drafts), [`Source::plan`]) and only adds why.
+//! **Invariants:** no I/O, nothing is stored or sent. Its answer holds customer text, and never a secret.
+
+pub mod request;
+
+use crate::clock::Timestamp;
+use crate::freshdesk::{self, write::Write};
+use crate::intake;
+use crate::source::{EventDraft, Explanation, RequestContext, Source, StoredEvent, Verdict};
+use request::TrialRequest;
+use serde::Serialize;
+use serde_json::Value as Json;
+use std::collections::HashMap;
+
+/// What would become of a request. `--json` prints it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Trial {
+    /// Is it let in?
+    pub verify: Verified,
+    /// Its events in order; none when it is not let in.
+    pub events: Vec<EventTrial>,
+}
+
+/// Whether a request is let in.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Verified {
+    /// `ok`, `refused` or `not checked`.
+    pub result: &'static str,
+    /// `header authorization matches`, or why not.
+    pub why: String,
+}
+
+/// What would become of one event.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct EventTrial {
+    /// The preset's name for it.
+    pub kind: String,
+    /// The platform's id, or a content hash.
+    pub event_id: String,
+    /// The thread on the platform's side.
+    pub conversation: String,
+    /// `delivered`, `filtered`, `dead` or `duplicate`.
+    pub result: &'static str,
+    /// Why it is not delivered.
+    pub why: Option<String>,
+    /// What was asked of it.
+    #[serde(flatten)]
+    pub explanation: Explanation,
+    /// What Freshdesk would be asked, in order.
+    pub calls: Vec<Call>,
+}
+
+/// One call of Freshdesk's API.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Call {
+    /// `POST`.
+    pub method: &'static str,
+    /// `/api/v2/tickets`.
+    pub path: String,
+    /// Its JSON.
+    pub body: Json,
+}
+
+/// What the events of one request share.
+struct Run<'a> {
+    source: &'a Source,
+    received_at: Timestamp,
+    /// The ticket of every conversation, as the admin supposes.
+    ticket: Option<u64>,
+    /// Conversations that got a ticket from an earlier event, and which.
+    opened: HashMap<String, usize>,
+    seen: HashMap<[u8; 16], usize>,
+}
+
+/// Runs a request through a source. `ticket` is the ticket its conversations have already.
+pub fn run(
+    source: &Source,
+    request: &TrialRequest,
+    (received_at, ticket): (Timestamp, Option<u64>),
+    unchecked: Option<&str>,
+) -> Trial {
+    let verify = verified(source, request, unchecked);
+    if verify.result == "refused" {
+        return Trial { verify, events: Vec::new() };
+    }
+    let context =
+        RequestContext { kind: &request.kind, headers: &request.headers, query: &request.query, received_at };
+    let drafts = intake::drafts(source, &context, request.body.clone());
+    let mut run = Run { source, received_at, ticket, opened: HashMap::new(), seen: HashMap::new() };
+    let events = drafts.into_iter().enumerate().map(|(index, draft)| run.event(index + 1, draft)).collect();
+    Trial { verify, events }
+}
+
+fn verified(source: &Source, request: &TrialRequest, unchecked: Option<&str>) -> Verified {
+    let not_checked = |why: &str| Verified { result: "not checked", why: why.to_owned() };
+    if let Some(captured) = &request.captured {
+        return not_checked(&format!("when it was captured: {captured}"));
+    }
+    if source.verifier().is_open() {
+        return Verified { result: "ok", why: "scheme \"none\", anyone may post".to_owned() };
+    }
+    if !request.has_head {
+        return not_checked("a body alone has no headers and no URL");
+    }
+    if let Some(why) = unchecked {
+        return not_checked(why);
+    }
+    match source.verifier().check(&request.headers, &request.query, &request.body) {
+        Ok(()) => Verified { result: "ok", why: proof(source) },
+        Err(refusal) => Verified { result: "refused", why: refusal.to_string() },
+    }
+}
+
+/// What matched.
+fn proof(source: &Source) -> String {
+    let verifier = source.verifier();
+    match (verifier.secret_query(), verifier.secret_header()) {
+        (Some(name), _) => format!("query parameter {name} matches"),
+        (None, Some(header)) => format!("header {} matches", header.to_ascii_lowercase()),
+        (None, None) => "matches".to_owned(),
+    }
+}
+
+impl Run<'_> {
+    fn event(&mut self, number: usize, draft: EventDraft) -> EventTrial {
+        let ticket = match self.opened.contains_key(&draft.conversation) {
+            true => Some(0),
+            false => self.ticket,
+        };
+        let stored = StoredEvent {
+            body: &draft.body,
+            context: &draft.context,
+            received_at: self.received_at,
+            event_id: &draft.event_id,
+            kind: &draft.kind,
+            conversation: &draft.conversation,
+        };
+        let planned = self.source.plan(&stored, ticket);
+        let opens = planned.as_ref().map_or(ticket.is_none(), |writes| opens(writes));
+        let mut explanation = self.source.explain(&stored, opens);
+        let earlier = *self.seen.entry(draft.dedupe).or_insert(number);
+        let (result, why, writes) = match (&draft.verdict, planned) {
+            (Verdict::Bury(reason), _) => ("dead", Some(reason.clone()), Vec::new()),
+            _ if earlier != number => ("duplicate", Some(format!("of event {earlier}")), Vec::new()),
+            (Verdict::Ignore(reason), _) => ("filtered", Some(reason.clone()), Vec::new()),
+            (Verdict::Keep, Err(error)) => ("dead", Some(error.to_string()), Vec::new()),
+            (Verdict::Keep, Ok(writes)) if writes.is_empty() => {
+                ("filtered", Some("nothing is to be written".to_owned()), writes)
+            }
+            (Verdict::Keep, Ok(writes)) => ("delivered", None, writes),
+        };
+        if result != "delivered" && result != "dead" {
+            explanation.empty.clear();
+        }
+        let calls = self.calls(&draft.conversation, &writes);
+        if opens && result == "delivered" {
+            self.opened.insert(draft.conversation.clone(), number);
+        }
+        let EventDraft { kind, event_id, conversation, .. } = draft;
+        EventTrial { kind, event_id, conversation, result, why, explanation, calls }
+    }
+
+    fn calls(&self, conversation: &str, writes: &[Write]) -> Vec<Call> {
+        let ticket = match (self.opened.get(conversation), self.ticket) {
+            (Some(event), _) => format!("{{ticket of event {event}}}"),
+            (None, Some(ticket)) => ticket.to_string(),
+            (None, None) => "{its ticket}".to_owned(),
+        };
+        let call = |write: &Write| {
+            let (method, path) = freshdesk::call(write, &ticket);
+            Call { method, path, body: freshdesk::preview(write) }
+        };
+        writes.iter().map(call).collect()
+    }
+}
+
+fn opens(writes: &[Write]) -> bool {
+    writes.iter().any(|write| matches!(write, Write::CreateTicket(_)))
+}
