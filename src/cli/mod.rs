@@ -6,6 +6,7 @@ pub mod change;
 pub mod check;
 pub mod demo;
 pub mod preset;
+pub mod probe;
 pub mod queue;
 pub mod refused;
 pub mod render;
@@ -104,6 +105,9 @@ enum Verb {
     Sandbox(sandbox::SandboxArgs),
     /// Daemon, sandbox and sample events, on this machine alone
     Demo(demo::DemoArgs),
+    /// Can this queue be opened? The daemon asks, of itself
+    #[command(name = probe::PROBE_VERB, hide = true)]
+    Probe(probe::ProbeArgs),
 }
 
 /// Which envelopes.
@@ -216,6 +220,7 @@ pub fn run() -> ExitCode {
         Verb::Preset(args) => preset::run(&cli.global, args, &mut screen),
         Verb::Sandbox(args) => sandbox::run(args).map(|()| FINE).map_err(Failure::Other),
         Verb::Demo(args) => demo::run(args),
+        Verb::Probe(args) => Ok(probe::run(args)),
     };
     match outcome {
         Ok(code) => ExitCode::from(code),

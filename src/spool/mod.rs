@@ -146,6 +146,17 @@ pub enum OpenError {
     Queue(#[from] QueueError),
 }
 
+impl OpenError {
+    /// Whether there is no room on the disk, so that it works when there is.
+    pub fn is_full(&self) -> bool {
+        match self {
+            OpenError::Directory { error, .. } => disk::is_full(error),
+            OpenError::Queue(error) => error.is_full(),
+            OpenError::InUse { .. } | OpenError::Newer { .. } => false,
+        }
+    }
+}
+
 /// A request was not spooled; the platform keeps the event and is told to come again.
 #[derive(Clone, Debug, Error)]
 pub enum PutError {
@@ -213,7 +224,10 @@ struct Core {
     /// Segments with bytes that made no sense: they are set aside, not removed.
     damaged: HashSet<u64>,
     counts: BTreeMap<(String, State), u64>,
-    free: Option<(Duration, u64)>,
+    /// When free space was asked for, what there was, and what had been appended by then.
+    free: Option<(Duration, u64, u64)>,
+    /// Bytes of puts that were appended to groups.
+    appended: u64,
     /// Moves on whenever there may be something to lease.
     work: u64,
     /// No more puts; attempts that are under way are still settled.
@@ -227,6 +241,7 @@ struct Core {
 struct Shared {
     directory: PathBuf,
     files: Arc<Files>,
+    reserve: disk::Reserve,
     queue: Queue,
     clock: Arc<dyn Clock>,
     limits: RwLock<Limits>,
@@ -506,21 +521,26 @@ impl Shared {
         if self.free_bytes(core) < limits.disk_free_min {
             return Err(PutError::Full("disk low"));
         }
+        if self.queue.is_away() || self.queue.is_bursting() {
+            return Err(PutError::Full("disk not writable"));
+        }
         Ok(())
     }
 
-    /// Free space as of at most a second ago.
+    /// Free space as of at most a second ago, less what was taken since: an event costs the journal its bytes
+    /// and the queue less than as much again.
     fn free_bytes(&self, core: &mut Core) -> u64 {
         let now = self.clock.monotonic();
-        if let Some((asked, free)) = core.free
-            && now.saturating_sub(asked) < DISK_CHECK_INTERVAL
-        {
-            return free;
-        }
-        // A file system that cannot say how much is free is judged by its writes.
-        let free = disk::free_bytes(&self.directory).unwrap_or(u64::MAX);
-        core.free = Some((now, free));
-        free
+        let (_, free, appended) = match core.free {
+            Some(asked) if now.saturating_sub(asked.0) < DISK_CHECK_INTERVAL => asked,
+            _ => {
+                // A file system that cannot say how much is free is judged by its writes.
+                let free = disk::free_bytes(&self.directory).unwrap_or(u64::MAX);
+                let unwritten = core.group.bytes.len() as u64;
+                *core.free.insert((now, free, core.appended.saturating_sub(unwritten)))
+            }
+        };
+        free.saturating_sub(core.appended.saturating_sub(appended).saturating_mul(2))
     }
 
     fn now(&self) -> Timestamp {

@@ -104,8 +104,8 @@ impl Overlay {
         self.bytes
     }
 
-    /// Whether there is anything the tables do not have.
-    pub fn is_empty(&self) -> bool {
+    #[cfg(test)]
+    fn is_empty(&self) -> bool {
         self.fresh.is_empty() && self.leaving.is_none()
     }
 

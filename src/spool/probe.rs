@@ -94,7 +94,8 @@ fn wait(mut child: Child, patience: Duration) -> io::Result<Option<ExitStatus>> 
 /// exit code.
 pub fn try_queue(directory: &Path, walk: bool) -> u8 {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-    let tried = Tables::open(directory, &disk).and_then(|tables| if walk { read_all(&tables) } else { Ok(()) });
+    let tried =
+        Tables::open(directory, &disk).and_then(|tables| if walk { read_all(&tables) } else { Ok(()) });
     match tried {
         Ok(()) => SOUND,
         Err(error) if error.is_corruption() => DAMAGED,

@@ -437,7 +437,7 @@ impl Queue {
         writing.building = None;
         let directory = generations::directory(&self.home, writing.generation);
         if super::disk::free_bytes(&directory).is_ok_and(|free| free < STEP_ROOM_BYTES) {
-            return Err(QueueError::Away);
+            return Err(std::io::Error::from(std::io::ErrorKind::StorageFull).into());
         }
         self.set_tables(Some(Tables::open(&directory, &self.ground.disk)?));
         Ok(())

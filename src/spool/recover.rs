@@ -73,9 +73,17 @@ pub fn open(
     let files = Arc::new(Files::new(journal, identity, ground));
     let mut recovery = Recovery::default();
     let clean = clean::take(directory, &files, &segments).map_err(wrong)?;
-    let opening =
-        Opening { directory, files: &files, segments: &segments, pass_dead: limits.pass_dead };
-    let Found { queue, stock, next } = opening.find(clean, &mut recovery)?;
+    let reserve = disk::Reserve::new(directory, disk);
+    if let Some(last) = segments.last().filter(|_| clean.is_none()) {
+        files.give_back_blocks(*last).map_err(wrong)?;
+    }
+    let opening = Opening { directory, files: &files, segments: &segments, pass_dead: limits.pass_dead };
+    let Found { queue, stock, next } = match opening.find(clean.clone(), &mut recovery) {
+        // sled does not open without room to write.
+        Err(error) if error.is_full() && reserve.give_up() => opening.find(clean, &mut recovery)?,
+        found => found?,
+    };
+    reserve.take(limits.disk_free_min);
     recovery.waiting = stock.counts.values().sum();
     let mut shares = stock.shares;
     for number in &segments {
@@ -95,6 +103,7 @@ pub fn open(
         damaged: recovery.damaged.iter().map(|(segment, _)| *segment).collect(),
         counts: stock.counts,
         free: None,
+        appended: 0,
         work: 1,
         closed: false,
         stopping: false,
@@ -103,6 +112,7 @@ pub fn open(
     let shared = Shared {
         directory: directory.to_path_buf(),
         files,
+        reserve,
         queue,
         clock,
         limits: RwLock::new(limits),
@@ -139,7 +149,9 @@ impl Opening<'_> {
         if home.join("conf").exists() {
             // A queue of the time before there were generations.
             self.set_aside(&home, "its layout is an earlier one", recovery)?;
-        } else if let Some(why) = self.ground().probe.as_ref().and_then(|probe| probe.objection(&home, clean.is_none())) {
+        } else if let Some(why) =
+            self.ground().probe.as_ref().and_then(|probe| probe.objection(&home, clean.is_none()))
+        {
             self.set_aside_current(&home, &why, recovery)?;
         } else if let Some(next) = clean
             && let Some(found) = self.believed(&home, next)
@@ -201,7 +213,8 @@ impl Opening<'_> {
     }
 
     fn set_aside(&self, path: &Path, why: &str, recovery: &mut Recovery) -> Result<(), OpenError> {
-        let aside = set_aside(self.ground().disk.as_ref(), path, self.directory).map_err(|error| self.wrong(error))?;
+        let aside = set_aside(self.ground().disk.as_ref(), path, self.directory)
+            .map_err(|error| self.wrong(error))?;
         log::error!("queue is unreadable error={why:?} effect=\"rebuilt from the journal\" kept={aside}");
         recovery.queue_set_aside = Some(aside);
         Ok(())

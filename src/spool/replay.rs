@@ -6,14 +6,14 @@
 //! The bytes behind the last readable record of a segment are a torn write, never answered, when the next
 //! segment goes on with the very next sequence number or begins with a void; otherwise they are damage.
 
+use super::OpenError;
 use super::envelope::{Change, Entry, Envelope, Id, Place, State};
 use super::idset::IdSet;
 use super::journal::Files;
-use super::tables::QueueError;
 use super::record::Record;
 use super::recover::Recovery;
 use super::segment::{self, Met, SEGMENT_HEADER_LENGTH, SegmentHeader};
-use super::OpenError;
+use super::tables::QueueError;
 use crate::clock::Timestamp;
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Read};

@@ -29,7 +29,7 @@ pub struct Settled {
 }
 
 impl Settled {
-    pub fn encode(&self) -> Vec<u8> {
+    pub(super) fn encode(&self) -> Vec<u8> {
         let mut encoder = Encoder::default();
         for text in [&self.source, &self.kind, &self.event_id, &self.conversation] {
             encoder.text(text);
@@ -40,7 +40,7 @@ impl Settled {
         encoder.finish()
     }
 
-    pub fn decode(bytes: &[u8]) -> Result<Settled, Malformed> {
+    pub(super) fn decode(bytes: &[u8]) -> Result<Settled, Malformed> {
         let mut decoder = Decoder::new(bytes);
         let settled = Settled {
             source: decoder.text()?,

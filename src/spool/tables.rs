@@ -55,9 +55,7 @@ impl QueueError {
     /// Whether there is no room on the disk.
     pub fn is_full(&self) -> bool {
         match self {
-            QueueError::Sled(sled::Error::Io(error)) | QueueError::Io(error) => {
-                error.kind() == io::ErrorKind::StorageFull
-            }
+            QueueError::Sled(sled::Error::Io(error)) | QueueError::Io(error) => super::disk::is_full(error),
             _ => false,
         }
     }

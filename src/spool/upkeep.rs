@@ -64,11 +64,22 @@ impl Shared {
     /// Brings what was told lately to the queue's tables, and those back if they are away; rewrites them when
     /// they are mostly garbage.
     fn tend_queue(&self) -> Result<(), UpkeepError> {
+        let tended = self.bring_to_disk();
+        if tended.as_ref().is_err_and(QueueError::is_full) && self.reserve.give_up() {
+            return Ok(self.bring_to_disk()?);
+        }
+        if tended.is_ok() {
+            self.reserve.take(self.limits().disk_free_min);
+        }
+        Ok(tended?)
+    }
+
+    fn bring_to_disk(&self) -> Result<(), QueueError> {
         if self.queue.is_away() {
             match self.queue.come_back() {
                 Ok(()) => log::info!("queue can be written again"),
                 Err(error) if error.is_corruption() => self.break_down(&error.to_string()),
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(error),
             }
             self.place_unplaced();
         }
@@ -82,7 +93,7 @@ impl Shared {
         if renewed.is_err() {
             self.queue.stop_renewing();
         }
-        Ok(renewed?)
+        renewed
     }
 
     /// Builds the next generation, page by page, and switches to it. Others go on meanwhile.
