@@ -1,6 +1,7 @@
 //! The spool as its callers see it, with a manual clock and a directory that can be damaged.
 
 mod disk;
+mod space;
 
 use super::*;
 use crate::clock::ManualClock;

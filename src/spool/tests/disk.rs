@@ -10,12 +10,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 #[derive(Default)]
 pub struct TestDisk {
     sync_fails: AtomicBool,
+    is_full: AtomicBool,
 }
 
 impl TestDisk {
     /// The next sync of a file fails, after its bytes were written.
     pub fn fail_next_sync(&self) {
         self.sync_fails.store(true, Ordering::SeqCst);
+    }
+
+    /// No write finds room from here on.
+    pub fn fill(&self) {
+        self.is_full.store(true, Ordering::SeqCst);
+    }
+
+    /// Writes find room again.
+    pub fn make_room(&self) {
+        self.is_full.store(false, Ordering::SeqCst);
     }
 }
 
@@ -25,6 +36,9 @@ impl Disk for TestDisk {
     }
 
     fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+        if self.is_full.load(Ordering::SeqCst) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         RealDisk.write_at(file, bytes, offset)
     }
 
