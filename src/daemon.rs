@@ -171,6 +171,7 @@ impl Daemon {
                 spool,
                 dispatch,
                 tally,
+                captures: intake.captures(),
                 clock,
                 daemon: RwLock::new(facts),
                 label: Box::new(move |envelope| mapping::label(&sources_of(&labels), envelope)),

@@ -37,6 +37,7 @@
 //! | [`backoff`] | how long to wait before the next attempt | sleep |
 //! | [`freshdesk`] | the API client: requests, what an answer means, looking for what may have been written | retry |
 //! | [`config`] | `deskspool.toml` and `conf.d`: typed tables, secrets, every message about them, what a reload changes | side effects beyond reading |
+//! | [`capture`] | real requests for an admin who waits for one | keep anything when nobody waits, see a secret |
 //! | [`control`] | the Unix control socket: the one implementation of the admin's verbs, and its client | render for people |
 //! | [`status`] | counters, and the one snapshot that the command line and the status line show | change another room |
 //! | [`trial`] | a request run through verify and map for people: which rule, which calls, what was missing | store or send anything |
@@ -47,7 +48,7 @@
 //! | [`systemd`] | readiness, status line, watchdog, log lines with priorities | anything when systemd did not start us |
 //!
 //! Names point one way, from the bottom of this list of layers to its top, and `tests/architecture.rs` holds the
-//! exact table: `clock backoff verify decode gate` · `freshdesk spool` · `source` · `config dispatch` · `status` ·
+//! exact table: `clock backoff verify decode gate capture` · `freshdesk spool` · `source` · `config dispatch` · `status` ·
 //! `intake` · `trial control` · `daemon` · `cli`. Only `spool/tables.rs` names sled, only [`freshdesk`] and the control
 //! socket's client name ureq, only [`intake`] and [`control`] name tiny_http, and only [`clock`] asks for the time
 //! (deadlines of the gate's sockets excepted).
@@ -138,6 +139,7 @@
 //! | the unit, the sync before the answer | `tests/run`, `tests/system/` |
 
 pub mod backoff;
+pub mod capture;
 pub mod cli;
 pub mod clock;
 pub mod config;

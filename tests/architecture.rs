@@ -17,6 +17,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("verify", &[]),
     ("decode", &[]),
     ("gate", &[]),
+    ("capture", &["clock"]),
     ("freshdesk", &["clock"]),
     ("spool", &["clock"]),
     // A plan is a list of writes; what they look like belongs to the one who sends them.
@@ -24,11 +25,11 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("config", &["source", "verify"]),
     ("dispatch", &["backoff", "clock", "freshdesk", "source", "spool"]),
     ("status", &["clock", "dispatch", "freshdesk::outcome", "spool"]),
-    ("intake", &["clock", "decode", "gate", "source", "spool", "status", "verify"]),
+    ("intake", &["capture", "clock", "decode", "gate", "source", "spool", "status", "verify"]),
     // It goes intake's own way, so that what is tried is what happens.
-    ("trial", &["clock", "freshdesk", "intake", "source"]),
+    ("trial", &["clock", "decode", "freshdesk", "intake", "source"]),
     // `2h` in a filter is what `2h` is in the configuration.
-    ("control", &["clock", "config::units", "dispatch", "freshdesk", "spool", "status"]),
+    ("control", &["capture", "clock", "config::units", "dispatch", "freshdesk", "spool", "status"]),
     ("sandbox", &["clock"]),
     ("systemd", &["clock", "status"]),
     (
@@ -50,6 +51,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
+            "capture",
             "clock",
             "config",
             "control",

@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 fine, 1 the asked thing is not fine, 2 usage, 3 daemon not reachable, 130 interrupted.
 
+pub mod capture;
 pub mod change;
 pub mod check;
 pub mod demo;
@@ -99,6 +100,8 @@ enum Verb {
     Drop(change::DropArgs),
     /// Run a payload through verify and map; deliver nothing
     Try(trial::TryArgs),
+    /// Wait for a real request, save it, suggest a mapping
+    Capture(capture::CaptureArgs),
     /// What is known of each platform: the list, or one file
     Preset(preset::PresetArgs),
     /// A local stand-in for Freshdesk, with a page that shows the tickets
@@ -217,6 +220,7 @@ pub fn run() -> ExitCode {
         Verb::Retry(args) => change::retry(&cli.global, args, &mut screen),
         Verb::Drop(args) => change::drop_envelopes(&cli.global, args, &mut screen),
         Verb::Try(args) => trial::run(&cli.global, args, &mut screen),
+        Verb::Capture(args) => capture::run(&cli.global, args, &mut screen),
         Verb::Preset(args) => preset::run(&cli.global, args, &mut screen),
         Verb::Sandbox(args) => sandbox::run(args).map(|()| FINE).map_err(Failure::Other),
         Verb::Demo(args) => demo::run(args),

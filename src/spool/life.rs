@@ -118,7 +118,7 @@ impl Spool {
     }
 
     /// Records that `step` writes of the plan are done and where they went. The lease goes on.
-    pub fn progress(&self, id: Id, step: u32, ticket: u64, opened: bool) -> Answer<()> {
+    pub fn progress(&self, id: Id, step: u32, ticket: Option<u64>, opened: bool) -> Answer<()> {
         let mut core = self.shared.core();
         let now = self.shared.now();
         let flight = core.flights.get_mut(&id).expect("only a leased envelope progresses");
@@ -128,7 +128,9 @@ impl Spool {
         flight.standing.clone_from(&entry);
         core.append_change(self.shared.files.identity(), Record::Change(id, change));
         self.shared.queue.put_entry(id, &entry);
-        self.shared.queue.set_ticket(entry.conversation, ticket, now);
+        if let Some(ticket) = ticket {
+            self.shared.queue.set_ticket(entry.conversation, ticket, now);
+        }
         drop(core);
         self.shared.commit_wake.notify_one();
         self.shared.check()

@@ -261,7 +261,7 @@ fn progress_survives_and_the_conversation_knows_its_ticket() {
     rig.put("a", "2");
     let lease = rig.lease_soon();
     rig.spool().begin(1, START, None).unwrap();
-    rig.spool().progress(1, 1, 8812, true).unwrap();
+    rig.spool().progress(1, 1, Some(8812), true).unwrap();
     rig.settle(&lease, deferred(&rig, &lease, Duration::ZERO));
     rig.reopen();
     let again = rig.lease_soon();

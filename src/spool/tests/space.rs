@@ -1,7 +1,7 @@
 //! Disks that are full or fail, generations of the queue, clean stops, and queues that are tried first.
 
-use super::*;
 use super::super::ground::Disk;
+use super::*;
 use std::fs;
 
 impl Rig {
@@ -37,7 +37,9 @@ fn probe(script: &str, patience: Duration) -> Option<Probe> {
 
 #[test]
 fn a_queue_that_makes_its_opener_fail_panic_or_hang_is_set_aside_and_rebuilt() {
-    for (script, patience) in [("exit 11", 60), ("exit 101", 60), ("kill -SEGV $$", 60), ("exec sleep 1000", 1)] {
+    for (script, patience) in
+        [("exit 11", 60), ("exit 101", 60), ("kill -SEGV $$", 60), ("exec sleep 1000", 1)]
+    {
         let mut rig = Rig::new();
         rig.put_many(0..20);
         rig.close();
