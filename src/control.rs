@@ -135,6 +135,9 @@ impl Rooms {
         if *request.method() == Method::Get && request.url().starts_with("/capture?") {
             return self.capture(request);
         }
+        if let Some(query) = listing_query(&request) {
+            return self.list(request, &query);
+        }
         let answer = self.route(&mut request);
         respond(request, answer);
     }
@@ -299,10 +302,7 @@ impl Rooms {
 fn respond(request: Request, answer: Result<String, Refused>) {
     let response = match answer {
         Ok(body) => Response::from_string(body),
-        Err(refused) => {
-            let body = serde_json::json!({ "error": refused.to_string() }).to_string();
-            Response::from_string(body).with_status_code(refused.status())
-        }
+        Err(refused) => refusal(&refused),
     };
     if let Err(error) = request.respond(response) {
         log::debug!("control answer not sent error={error}");
