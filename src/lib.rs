@@ -136,6 +136,8 @@
 //! | the stand-in is as strict as the documentation | `src/sandbox/tests/` |
 //! | the real binary over real HTTP: kills, outages, resets after the commit, rude clients | `tests/it/` |
 //! | what admins type | `tests/by_hand.rs`, `tests/it/` |
+//! | full disks, generations of the queue, clean stops, queues that are tried first | `src/spool/tests/space.rs`, `tests/system/full_disk.sh` |
+//! | what a long backlog costs: disk, memory, opening | `benches/backlog/` |
 //! | the unit, the sync before the answer | `tests/run`, `tests/system/` |
 
 pub mod backoff;

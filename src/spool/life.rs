@@ -65,6 +65,10 @@ impl Spool {
         shared.check()?;
         let mut core = shared.core();
         let now = shared.now();
+        if shared.queue.is_bursting() {
+            // The disk takes nothing, and what is settled is kept in memory until it does.
+            return Ok(Leased::NotBefore(now.plus(Duration::from_secs(1))));
+        }
         // A clock that was ahead and was set back has left due times that no wait of ours explains.
         if let Some(lease) = shared.first_leasable(&mut core, now.plus(WAIT_LONGEST)..Timestamp(u64::MAX))? {
             return Ok(Leased::One(lease));

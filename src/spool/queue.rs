@@ -434,6 +434,10 @@ impl Queue {
         if !self.is_away() {
             return Ok(());
         }
+        #[cfg(test)]
+        if self.fails.load(std::sync::atomic::Ordering::SeqCst) {
+            return Err(std::io::Error::from(std::io::ErrorKind::StorageFull).into());
+        }
         writing.building = None;
         let directory = generations::directory(&self.home, writing.generation);
         if super::disk::free_bytes(&directory).is_ok_and(|free| free < STEP_ROOM_BYTES) {
@@ -452,7 +456,9 @@ impl Queue {
         let tables = self.tables()?;
         let bytes = tables.bytes_on_disk();
         // Asking reads everything, so it must be worth that.
-        if bytes < self.ground.renew_bytes_min || writing.told < (writing.looked_at / 8).max(4 << 20) {
+        if bytes < self.ground.renew_bytes_min
+            || writing.told < (writing.looked_at / 8).max(self.ground.renew_bytes_min / 4)
+        {
             return Ok(false);
         }
         // Everything is read for it; the tables may change meanwhile, it is an estimate.

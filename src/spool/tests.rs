@@ -376,7 +376,10 @@ fn a_torn_tail_is_no_damage_when_it_is_met_a_second_time() {
     rig.open();
     let torn_bytes = rig.recovery.torn_bytes;
     rig.spool().put_and_wait(vec![rig.envelope("b", "3"), rig.envelope("b", "4")]).unwrap();
-    rig.reopen();
+    rig.close();
+    // After a clean stop the journal would not be walked.
+    std::fs::remove_file(rig.directory.path().join("clean")).unwrap();
+    rig.open();
     assert_eq!(rig.recovery.damaged, []);
     assert_eq!((rig.recovery.torn_bytes, rig.waiting()), (torn_bytes, 3));
 }
