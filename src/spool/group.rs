@@ -60,6 +60,8 @@ pub struct Moved {
 #[derive(Default)]
 pub struct Group {
     pub bytes: Vec<u8>,
+    /// Sequence number of its first record.
+    pub first_sequence: Option<u64>,
     pub arriving: Vec<Arriving>,
     pub moved: Vec<Moved>,
     /// Changes, kept in case the group fails.
@@ -71,6 +73,7 @@ impl Group {
     /// Appends one record; the answer is its place, relative to the group's first byte.
     pub fn append(&mut self, identity: &Identity, numbering: Numbering, record: &Record) -> super::Place {
         let offset = self.bytes.len();
+        self.first_sequence.get_or_insert(numbering.sequence);
         record.encode(identity, numbering, &mut self.bytes);
         let length = u32::try_from(self.bytes.len() - offset).expect("bodies are bounded far below 4 GiB");
         super::Place { segment: 0, offset: offset as u64, length }
@@ -84,7 +87,8 @@ impl Group {
 impl Core {
     /// The group, and a new one that is written into `spare`.
     fn take_group(&mut self, now: Timestamp, spare: &mut Vec<u8>) -> (Group, Counters) {
-        let counters = Counters { next_id: self.next_id, next_sequence: self.next_sequence, now };
+        let first_sequence = self.group.first_sequence.unwrap_or(self.next_sequence);
+        let counters = Counters { next_id: self.next_id, first_sequence, now };
         let next = Group { bytes: std::mem::take(spare), ..Group::default() };
         (std::mem::replace(&mut self.group, next), counters)
     }
@@ -274,7 +278,8 @@ impl Shared {
         if first.is_some() || segment.is_some() {
             // Without puts it still says that the end of the segment before it is no damage.
             let (first, last) = (first.unwrap_or_default(), last.unwrap_or_default());
-            core.append_change(self.files.identity(), Record::Void { first, last });
+            let from_sequence = failed.first_sequence.unwrap_or(core.next_sequence);
+            core.append_change(self.files.identity(), Record::Void { first, last, from_sequence });
         }
         if core.stopping {
             // Trying for ever would keep a daemon with a broken disk from going down; what is lost here

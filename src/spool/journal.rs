@@ -39,7 +39,7 @@ pub fn segment_numbers(directory: &Path) -> io::Result<Vec<u64>> {
 #[derive(Clone, Copy)]
 pub struct Counters {
     pub next_id: u64,
-    pub next_sequence: u64,
+    pub first_sequence: u64,
     pub now: Timestamp,
 }
 
@@ -133,7 +133,7 @@ impl Writer {
             number,
             identity: self.files.identity,
             next_id: counters.next_id,
-            next_sequence: counters.next_sequence,
+            first_sequence: counters.first_sequence,
             created_at: counters.now,
         };
         let synced = disk.write_at(&file, &header.encode(), 0).and_then(|()| disk.sync(&file));

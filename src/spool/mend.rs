@@ -25,9 +25,10 @@ impl Replay<'_> {
             let file = self.files.open(*number)?;
             let mut failed = None;
             segment::walk(&file, self.files.identity(), |met| {
-                let Met::Record { record, range, .. } = met else { return };
+                let Met::Record { record, numbering, range } = met else { return };
+                let is_void = !self.holds(&record, numbering);
                 let Record::Put(envelope) = *record else { return };
-                if failed.is_some() || self.voided.contains(envelope.id) {
+                if failed.is_some() || is_void || self.voided.contains(envelope.id) {
                     return;
                 }
                 failed = known.remember(queue, &envelope).err();

@@ -214,6 +214,13 @@ impl Queue {
         lock(&self.index).next_in(conversation, after)
     }
 
+    /// Up to `most` of the conversation behind `after`. One of another conversation may be among them.
+    pub fn conversation_ids(&self, conversation: Hash, after: Id, most: usize) -> Vec<Id> {
+        let index = lock(&self.index);
+        let next = |id: &Id| index.next_in(conversation, Some(*id));
+        std::iter::successors(next(&after), next).take(most).collect()
+    }
+
     pub fn insert_due(&self, due: Timestamp, id: Id) {
         lock(&self.index).insert_due(due, id);
     }

@@ -36,12 +36,15 @@ pub enum Record {
     Put(Envelope),
     /// Something happened to an envelope.
     Change(Id, Change),
-    /// These puts were answered 503 because their sync failed; they are not to be delivered.
+    /// Their sync failed: these puts were answered 503 and are not to be delivered, and no record since
+    /// `from_sequence` holds. The changes among them follow once more.
     Void {
         /// First number.
         first: Id,
         /// Last number, included.
         last: Id,
+        /// Sequence number of the first record that does not hold; the last is the one before this record.
+        from_sequence: u64,
     },
     /// How an envelope stood when its put was copied forward; follows the copy.
     Standing(Id, Entry),
@@ -92,8 +95,8 @@ impl Record {
                 encoder.raw(&change.encode(*id));
                 change.kind()
             }
-            Record::Void { first, last } => {
-                encoder.u64(*first).u64(*last);
+            Record::Void { first, last, from_sequence } => {
+                encoder.u64(*first).u64(*last).u64(*from_sequence);
                 KIND_VOID
             }
             Record::Standing(id, entry) => {
@@ -156,8 +159,8 @@ impl Record {
             KIND_PUT => Envelope::decode(payload).map(Record::Put),
             KIND_VOID => {
                 let mut decoder = Decoder::new(payload);
-                let record = Record::Void { first: decoder.u64()?, last: decoder.u64()? };
-                decoder.end().map(|()| record)
+                let (first, last, from_sequence) = (decoder.u64()?, decoder.u64()?, decoder.u64()?);
+                decoder.end().map(|()| Record::Void { first, last, from_sequence })
             }
             KIND_STANDING => {
                 let mut decoder = Decoder::new(payload);
@@ -240,7 +243,7 @@ mod tests {
     #[test]
     fn voids_come_back() {
         let mut out = Vec::new();
-        let record = Record::Void { first: 3, last: 9 };
+        let record = Record::Void { first: 3, last: 9, from_sequence: 41 };
         record.encode(&IDENTITY, Numbering { sequence: 1, index: 0, last_index: 0 }, &mut out);
         assert_eq!(Record::decode(&IDENTITY, &out).map(|found| found.0), Ok(record));
     }

@@ -10,7 +10,7 @@ use super::OpenError;
 use super::envelope::{Change, Entry, Envelope, Id, Place, State};
 use super::idset::IdSet;
 use super::journal::Files;
-use super::record::Record;
+use super::record::{Numbering, Record};
 use super::recover::Recovery;
 use super::segment::{self, Met, SEGMENT_HEADER_LENGTH, SegmentHeader};
 use super::tables::QueueError;
@@ -71,13 +71,18 @@ pub struct Replay<'a> {
     pub(super) tickets: HashMap<super::Hash, (u64, Timestamp)>,
     /// Puts of a request whose last record has not been met yet.
     open_request: Vec<Id>,
+    /// Sequence numbers of records whose sync failed. They may be readable nevertheless, and not be on disk.
+    failed: Vec<Range<u64>>,
     /// Where the segment being read ends in bytes that make no sense.
     tail: Option<(u64, Range<u64>)>,
+    /// The same of the segments before a gap.
+    before_gap: Vec<(u64, Range<u64>)>,
     /// Tails that look like torn writes. An entry that the queue has there was synced: then it is damage.
     pub(super) torn: Vec<(u64, Range<u64>)>,
-    /// Where the numbers go on, until the first record of the segment being read is met. Its own number tells
-    /// whether any are missing: the head of a segment is written when its first group is numbered already.
-    expected: Option<u64>,
+    /// Sequence numbers are missing before the segment being read; what its first record is tells why.
+    has_gap: bool,
+    /// The head of the segment being read is damaged: its first record tells whether numbers are missing.
+    headless: bool,
 }
 
 impl<'a> Replay<'a> {
@@ -97,13 +102,21 @@ impl<'a> Replay<'a> {
             next_sequence: 0,
             tickets: HashMap::new(),
             open_request: Vec::new(),
+            failed: Vec::new(),
             tail: None,
+            before_gap: Vec::new(),
             torn: Vec::new(),
-            expected: None,
+            has_gap: false,
+            headless: false,
         };
+        for number in segments {
+            let file = files.open(*number)?;
+            replay.failed.extend(segment::voided_by(&file, files.identity())?);
+        }
         for number in segments {
             replay.segment(*number, recovery)?;
         }
+        recovery.damaged.append(&mut replay.before_gap);
         replay.tail_was_torn(recovery);
         Ok(replay)
     }
@@ -113,22 +126,31 @@ impl<'a> Replay<'a> {
         let length = file.metadata()?.len();
         let mut head = Vec::new();
         (&*file).take(SEGMENT_HEADER_LENGTH).read_to_end(&mut head)?;
-        self.expected = Some(self.next_sequence);
+        self.headless = false;
         match SegmentHeader::decode(&head).map_err(ReadError::Newer)? {
             Some(header) => {
+                self.go_on_at(header.first_sequence, recovery);
                 self.next_id = self.next_id.max(header.next_id);
-                self.next_sequence = self.next_sequence.max(header.next_sequence);
+                self.next_sequence = self.next_sequence.max(header.first_sequence);
             }
             None if length <= SEGMENT_HEADER_LENGTH => recovery.torn_bytes += length,
-            None => recovery.damaged.push((number, 0..SEGMENT_HEADER_LENGTH)),
+            None => {
+                self.headless = true;
+                recovery.damaged.push((number, 0..SEGMENT_HEADER_LENGTH));
+            }
         }
         let mut newer = None;
         segment::walk(&file, self.files.identity(), |met| match met {
             Met::Record { record, numbering, .. } => {
-                self.explain_tail(&record, numbering.sequence, recovery);
+                if std::mem::take(&mut self.headless) {
+                    self.go_on_at(numbering.sequence, recovery);
+                }
                 self.next_sequence = self.next_sequence.max(numbering.sequence + 1);
-                self.follow_request(&record, numbering.index, numbering.last_index);
-                self.learn(*record);
+                self.explain_gap(&record, recovery);
+                if self.holds(&record, numbering) {
+                    self.follow_request(&record, numbering.index, numbering.last_index);
+                    self.learn(*record);
+                }
             }
             Met::Damaged { range, at_end: true } => self.tail = Some((number, range)),
             Met::Damaged { range, at_end: false } => recovery.damaged.push((number, range)),
@@ -137,24 +159,54 @@ impl<'a> Replay<'a> {
         newer.map_or(Ok(()), |version| Err(ReadError::Newer(u32::from(version))))
     }
 
-    /// What ends the segment before makes no sense. A write that failed and was told so begins the next segment
-    /// with a void; without one, where numbers are missing so are records, and they were perhaps answered.
-    fn explain_tail(&mut self, first: &Record, sequence: u64, recovery: &mut Recovery) {
-        let Some(expected) = self.expected.take() else { return };
-        if sequence <= expected || matches!(first, Record::Void { .. }) {
+    /// A segment begins with this number: what ends the one before it in bytes that make no sense was a torn
+    /// write, if no number is missing in between.
+    fn go_on_at(&mut self, first_sequence: u64, recovery: &mut Recovery) {
+        // Nothing that was written since has explained the gap before.
+        recovery.damaged.append(&mut self.before_gap);
+        self.has_gap = self.next_sequence > 0 && first_sequence > self.next_sequence;
+        if self.has_gap {
+            self.before_gap.extend(self.tail.take());
+        } else {
             self.tail_was_torn(recovery);
-        } else if expected > 0 {
-            recovery.damaged.extend(self.tail.take());
+        }
+    }
+
+    /// A write that failed and was told so begins the next segment with a void; without one, records that
+    /// were numbered, and perhaps answered, are missing.
+    fn explain_gap(&mut self, first: &Record, recovery: &mut Recovery) {
+        if !std::mem::take(&mut self.has_gap) {
+            return;
+        }
+        if matches!(first, Record::Void { .. }) {
+            let stretches = std::mem::take(&mut self.before_gap);
+            self.count_torn(stretches, recovery);
+            self.forget_open_request();
+        } else {
+            recovery.damaged.append(&mut self.before_gap);
             self.open_request.clear();
         }
     }
 
+    /// Whether a record was not written in vain: what says so always holds itself.
+    pub(super) fn holds(&self, record: &Record, numbering: Numbering) -> bool {
+        matches!(record, Record::Void { .. })
+            || !self.failed.iter().any(|range| range.contains(&numbering.sequence))
+    }
+
     /// The last write before was never answered, and neither were the puts of its request that are whole.
     fn tail_was_torn(&mut self, recovery: &mut Recovery) {
-        if let Some((segment, range)) = self.tail.take() {
-            recovery.torn_bytes += range.end - range.start;
-            self.torn.push((segment, range));
-        }
+        let tail = self.tail.take().into_iter().collect();
+        self.count_torn(tail, recovery);
+        self.forget_open_request();
+    }
+
+    fn count_torn(&mut self, stretches: Vec<(u64, Range<u64>)>, recovery: &mut Recovery) {
+        recovery.torn_bytes += stretches.iter().map(|(_, range)| range.end - range.start).sum::<u64>();
+        self.torn.extend(stretches);
+    }
+
+    fn forget_open_request(&mut self) {
         for id in self.open_request.drain(..) {
             self.voided.insert(id);
             self.gone.insert(id);
@@ -175,7 +227,7 @@ impl<'a> Replay<'a> {
     fn learn(&mut self, record: Record) {
         match record {
             Record::Put(envelope) => self.next_id = self.next_id.max(envelope.id + 1),
-            Record::Void { first, last } => {
+            Record::Void { first, last, .. } => {
                 self.gone.insert_run(first, last);
                 self.voided.insert_run(first, last);
                 self.next_id = self.next_id.max(last + 1);

@@ -27,8 +27,8 @@ pub struct SegmentHeader {
     /// The next envelope's number when the segment was begun: numbers are never reused, even when all
     /// earlier segments and the queue are gone.
     pub next_id: u64,
-    /// The next record's sequence number.
-    pub next_sequence: u64,
+    /// The sequence number of its first record.
+    pub first_sequence: u64,
     pub created_at: Timestamp,
 }
 
@@ -39,7 +39,7 @@ impl SegmentHeader {
         bytes[8..12].copy_from_slice(&FORMAT.to_le_bytes());
         bytes[16..32].copy_from_slice(&self.identity);
         for (at, number) in
-            [(32, self.number), (40, self.next_id), (48, self.next_sequence), (56, self.created_at.0)]
+            [(32, self.number), (40, self.next_id), (48, self.first_sequence), (56, self.created_at.0)]
         {
             bytes[at..at + 8].copy_from_slice(&number.to_le_bytes());
         }
@@ -63,7 +63,7 @@ impl SegmentHeader {
             number: number(32),
             identity: bytes[16..32].try_into().expect("sixteen bytes"),
             next_id: number(40),
-            next_sequence: number(48),
+            first_sequence: number(48),
             created_at: Timestamp(number(56)),
         }))
     }
@@ -117,6 +117,20 @@ pub fn walk(file: &File, identity: &Identity, mut meet: impl FnMut(Met)) -> io::
     Ok(())
 }
 
+/// Which records a segment's first ones say do not hold, as sequence numbers.
+pub fn voided_by(file: &File, identity: &Identity) -> io::Result<Vec<Range<u64>>> {
+    let mut window = Window { file, length: file.metadata()?.len(), start: 0, bytes: Vec::new() };
+    let (mut offset, mut voided) = (SEGMENT_HEADER_LENGTH, Vec::new());
+    while offset < window.length
+        && let Ok((Record::Void { from_sequence, .. }, numbering, length)) =
+            window.record(identity, offset)?
+    {
+        voided.push(from_sequence..numbering.sequence);
+        offset += length as u64;
+    }
+    Ok(voided)
+}
+
 /// A stretch of the file in memory, moved along as the walk goes on.
 struct Window<'a> {
     file: &'a File,
@@ -167,7 +181,12 @@ impl Window<'_> {
         let end = (offset + wanted as u64).min(self.length);
         if offset < held.start || end > held.end {
             let length = (wanted.max(WINDOW_LENGTH) as u64).min(self.length - offset.min(self.length));
-            self.bytes.resize(usize::try_from(length).expect("a window fits in memory"), 0);
+            let length = usize::try_from(length).expect("a window fits in memory");
+            if self.bytes.len() < length {
+                // All of it is read over: what was there need not be kept.
+                self.bytes = vec![0; length];
+            }
+            self.bytes.truncate(length);
             self.file.read_exact_at(&mut self.bytes, offset)?;
             self.start = offset;
         }
@@ -190,7 +209,7 @@ mod tests {
             number: 1,
             identity: IDENTITY,
             next_id: 1,
-            next_sequence: 1,
+            first_sequence: 1,
             created_at: Timestamp(0),
         };
         let mut bytes = header.encode().to_vec();
@@ -223,7 +242,7 @@ mod tests {
             number: 3,
             identity: IDENTITY,
             next_id: 10,
-            next_sequence: 99,
+            first_sequence: 99,
             created_at: Timestamp(77),
         };
         let bytes = header.encode();

@@ -1,6 +1,9 @@
 //! The spool as its callers see it, with a manual clock and a directory that can be damaged.
 
+mod cuts;
 mod disk;
+mod lives;
+mod platter;
 mod space;
 
 use super::*;

@@ -233,12 +233,12 @@ fn the_reserve_is_given_up_on_a_full_disk_and_taken_again() {
     let lease = rig.lease_soon();
     rig.spool().begin(1, START, None).unwrap();
     assert!(rig.path("reserve").exists());
-    rig.disk.fill();
+    rig.disk.fill(true);
     let refused = rig.spool().put_and_wait(vec![rig.envelope("b", "2")]);
     assert!(matches!(refused, Err(PutError::Broken(_))));
     assert!(!rig.path("reserve").exists());
     rig.settle(&lease, delivered(&lease, Some(7)));
-    rig.disk.make_room();
+    rig.disk.fill(false);
     assert_eq!(rig.put("b", "2"), 3, "intake reopens by itself");
     for _ in 0..100 {
         if rig.path("reserve").exists() {
