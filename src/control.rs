@@ -277,7 +277,7 @@ impl Rooms {
     ) -> Result<String, Refused> {
         let selection: Selection = read(request)?;
         let mut done = Done::default();
-        let mut apply = |page: &[(Id, String)]| -> Result<(), Refused> {
+        self.each_page(&selection, |page| {
             let ids: Vec<Id> = page.iter().map(|(id, _)| *id).collect();
             for ((id, source), touched) in page.iter().zip(verb(&ids)?) {
                 match touched {
@@ -287,19 +287,17 @@ impl Rooms {
                 }
             }
             Ok(())
-        };
-        // One sync a page, and between pages others get their turn.
-        if selection.ids.is_empty() {
-            let mut listing = Listing::new(self, &selection.filter);
-            while let Some(rows) = listing.page()? {
-                let waiting =
-                    rows.into_iter().filter(|row| row.state != "delivered" && row.state != "dropped");
-                let page: Vec<_> = waiting.map(|row| (row.id, row.source)).collect();
-                if !page.is_empty() {
-                    apply(&page)?;
-                }
-            }
-        }
+        })?;
+        Ok(json(&done))
+    }
+
+    /// Calls `apply` with the selected ids and their sources, a page at a time: one sync a page, and between pages
+    /// others get their turn.
+    fn each_page(
+        &self,
+        selection: &Selection,
+        mut apply: impl FnMut(&[(Id, String)]) -> Result<(), Refused>,
+    ) -> Result<(), Refused> {
         for ids in selection.ids.chunks(PAGE) {
             let source = |id: &Id| -> Result<(Id, String), Refused> {
                 let source = self.spool.entry(*id)?.map(|(entry, _)| entry.source);
@@ -307,7 +305,19 @@ impl Rooms {
             };
             apply(&ids.iter().map(source).collect::<Result<Vec<_>, _>>()?)?;
         }
-        Ok(json(&done))
+        if !selection.ids.is_empty() {
+            return Ok(());
+        }
+        let mut listing = Listing::new(self, &selection.filter);
+        while let Some(rows) = listing.page()? {
+            let is_here = |row: &Row| row.state != "delivered" && row.state != "dropped";
+            let waiting = rows.into_iter().filter(is_here);
+            let page: Vec<_> = waiting.map(|row| (row.id, row.source)).collect();
+            if !page.is_empty() {
+                apply(&page)?;
+            }
+        }
+        Ok(())
     }
 
     fn row(&self, id: Id, entry: &Entry, in_flight: bool) -> Result<Row, Refused> {

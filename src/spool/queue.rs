@@ -118,7 +118,16 @@ impl Queue {
 
     /// Up to `most` rows from `from` on.
     fn rows(&self, table: Table, from: Bound<&[u8]>, most: usize) -> Answer<Vec<Pair>> {
-        let overlay = lock(&self.overlay);
+        self.rows_below(&lock(&self.overlay), table, from, most)
+    }
+
+    fn rows_below(
+        &self,
+        overlay: &Overlay,
+        table: Table,
+        from: Bound<&[u8]>,
+        most: usize,
+    ) -> Answer<Vec<Pair>> {
         let tables = self.tables()?;
         let failed = RefCell::new(None);
         let below = tables.rows(table, from).map_while(|row| match row {
@@ -248,10 +257,12 @@ impl Queue {
 
     /// Forgets expired identities among the next [`PAGE`] after `after`; where to go on, `None` at the end.
     pub fn forget_expired(&self, after: Hash, now: Timestamp) -> Answer<Option<Hash>> {
-        let rows = self.rows(Table::Dedupe, Bound::Excluded(&after), PAGE)?;
+        // One that is renewed meanwhile must not be forgotten.
+        let mut overlay = lock(&self.overlay);
+        let rows = self.rows_below(&overlay, Table::Dedupe, Bound::Excluded(&after), PAGE)?;
         for (key, value) in &rows {
             if row::expiry_of(value).is_ok_and(|expires| expires <= now) {
-                self.put(Table::Dedupe, key, None);
+                overlay.put(Table::Dedupe, key, None);
             }
         }
         Ok(rows.last().and_then(|(key, _)| Hash::try_from(key.as_slice()).ok()))
