@@ -69,6 +69,8 @@ struct Writing {
     /// Bytes that were told since it was last asked whether a new generation pays, and on disk then.
     told: u64,
     looked_at: u64,
+    /// What lived and what was on disk when the tables were rewritten last: doing so again must pay.
+    renewed: Option<(u64, u64)>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -80,7 +82,7 @@ impl Queue {
     /// Opens or creates the queue in `home`.
     pub fn open(home: &Path, ground: Ground) -> Answer<Queue> {
         let (generation, tables) = generations::open(home, &ground.disk)?;
-        let writing = Writing { generation, building: None, told: u64::MAX / 2, looked_at: 0 };
+        let writing = Writing { generation, building: None, told: u64::MAX / 2, looked_at: 0, renewed: None };
         Ok(Queue {
             home: home.to_path_buf(),
             ground,
@@ -487,6 +489,12 @@ impl Queue {
         if bytes < live.saturating_mul(generations::RENEW_GARBAGE_FACTOR) {
             return Ok(false);
         }
+        // sled's garbage comes back with every row that is told; a second time pays when there is less to copy.
+        let is_new = |(lived, took): (u64, u64)| live < lived / 2 || bytes > took.saturating_mul(2);
+        if !writing.renewed.is_none_or(is_new) {
+            return Ok(false);
+        }
+        writing.renewed = Some((live, bytes));
         self.has_room(&tables)?;
         log::info!("queue is rewritten bytes={bytes} live={live}");
         writing.building = Some(Building::begin(&self.home, writing.generation + 1, &self.ground.disk)?);
@@ -507,6 +515,7 @@ impl Queue {
         let Some(building) = writing.building.take() else { return Ok(true) };
         let (generation, fresh) = building.finish(&self.home)?;
         (writing.told, writing.looked_at) = (0, fresh.bytes_on_disk());
+        writing.renewed = writing.renewed.map(|(lived, _)| (lived, fresh.bytes_on_disk()));
         let old = self.set_tables(Some(fresh));
         writing.generation = generation;
         drop((old, tables));
