@@ -87,17 +87,28 @@ pub trait Clock: Send + Sync {
 /// The machine's clock.
 pub struct SystemClock {
     started: Instant,
+    /// The wall time when it was started, when it is not the machine's.
+    set_to: Option<Timestamp>,
 }
 
 impl SystemClock {
     /// A clock whose monotonic reading starts now.
     pub fn new() -> Arc<SystemClock> {
-        Arc::new(SystemClock { started: Instant::now() })
+        SystemClock::set_to(None)
+    }
+
+    /// A clock that runs with the machine's but shows another time: `now` at this moment. For replaying requests
+    /// that were signed at their own time; none shows the machine's.
+    pub fn set_to(now: Option<Timestamp>) -> Arc<SystemClock> {
+        Arc::new(SystemClock { started: Instant::now(), set_to: now })
     }
 }
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
+        if let Some(set_to) = self.set_to {
+            return set_to.plus(self.started.elapsed());
+        }
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Timestamp(millis(since_1970))
     }

@@ -80,15 +80,20 @@ pub struct Rooms {
 
 /// A verb could not be carried out.
 #[derive(Debug, Error)]
-enum Refused {
+pub enum Refused {
+    /// There is no such request or envelope.
     #[error("no such request")]
     NotFound,
+    /// The request makes no sense.
     #[error("{0}")]
     Usage(String),
+    /// Not as things stand.
     #[error("{0}")]
     Conflict(String),
+    /// The queue cannot be read or written.
     #[error(transparent)]
     Queue(#[from] QueueError),
+    /// The journal, or the one who asks, broke off.
     #[error("{0}")]
     Io(#[from] io::Error),
 }
@@ -131,7 +136,9 @@ impl Control {
                     return;
                 }
                 let answered = catch_unwind(AssertUnwindSafe(|| {
-                    request.map(|request| rooms.answer(request));
+                    if let Some(request) = request {
+                        rooms.answer(request);
+                    }
                     rooms.tick()
                 }));
                 quiet = answered.unwrap_or_else(|_| {
@@ -248,16 +255,18 @@ impl Rooms {
 
     fn show(&self, id: &str) -> Result<String, Refused> {
         let id: Id = id.parse().map_err(|_| Refused::NotFound)?;
+        self.look(id)?.map(|view| json(&view)).ok_or(Refused::NotFound)
+    }
+
+    /// One envelope, whole; none when there is no such.
+    pub fn look(&self, id: Id) -> Result<Option<EnvelopeView>, Refused> {
         if let Some((entry, in_flight)) = self.spool.entry(id)? {
             let envelope = self.spool.envelope(&entry)?;
             let planned = (self.plan)(&envelope, entry.ticket.filter(|_| !entry.opened));
             let row = self.row(id, &entry, in_flight)?;
-            return Ok(json(&EnvelopeView::waiting(row, &entry, &envelope, &planned)));
+            return Ok(Some(EnvelopeView::waiting(row, &entry, &envelope, &planned)));
         }
-        match self.spool.settled(id)? {
-            Some(settled) => Ok(json(&EnvelopeView::settled(id, &settled))),
-            None => Err(Refused::NotFound),
-        }
+        Ok(self.spool.settled(id)?.map(|settled| EnvelopeView::settled(id, &settled)))
     }
 
     /// What a verb would meet.
@@ -320,7 +329,8 @@ impl Rooms {
         Ok(())
     }
 
-    fn row(&self, id: Id, entry: &Entry, in_flight: bool) -> Result<Row, Refused> {
+    /// An unsettled envelope as it stands in a listing.
+    pub fn row(&self, id: Id, entry: &Entry, in_flight: bool) -> Result<Row, Refused> {
         let envelope = self.spool.envelope(entry).ok();
         let waits = matches!(entry.state, State::Queued | State::Deferred) && !in_flight;
         let waits_for = if waits { self.spool.waits_for(id, entry)? } else { None };

@@ -225,6 +225,7 @@ impl Intake {
             ..Refused::default()
         };
         let source = source.name();
+        self.tally.meters().refused(source, "secret");
         self.tally.remember_refused(source, refused);
         let why = refusal.to_string();
         if let Some(unlogged) = self.tally.refuse(source, &why) {
@@ -235,6 +236,7 @@ impl Intake {
     /// The name is not told in full: it may be a secret that stands where the name should.
     fn refuse_unknown(&self, name: &str, peer: &str) {
         log::debug!("request for an unknown source from={peer}");
+        self.tally.meters().refused("", "unknown_source");
         let begin: String = name.chars().take(3).collect();
         let detail = format!("{begin:?}… of {} characters", name.chars().count());
         let why = "no source of that name".to_owned();
@@ -251,7 +253,12 @@ impl Intake {
         for draft in drafts {
             let born_dead = match draft.verdict {
                 Verdict::Keep => None,
-                Verdict::Bury(ref reason) => Some(reason.clone()),
+                Verdict::Bury(ref reason) => {
+                    if reason.starts_with("not JSON") {
+                        self.tally.meters().refused(source, "not_json");
+                    }
+                    Some(reason.clone())
+                }
                 Verdict::Ignore(ref reason) => {
                     log::debug!("event filtered source={source} event={} reason={reason:?}", draft.event_id);
                     filtered += 1;
@@ -264,11 +271,19 @@ impl Intake {
         }
         self.tally.count(source, Count::Filtered, filtered);
         if envelopes.is_empty() {
+            let took = self.clock.monotonic().saturating_sub(incoming.started);
+            self.tally.meters().answered(source, took);
             return reply(incoming.request, &TAKEN);
         }
+        let put_at = self.clock.monotonic();
         let (tally, clock, source) = (self.tally.clone(), self.clock.clone(), source.to_owned());
         self.spool.put(envelopes, move |result| {
-            let took = clock.monotonic().saturating_sub(incoming.started);
+            let now = clock.monotonic();
+            let took = now.saturating_sub(incoming.started);
+            if result.is_ok() {
+                tally.meters().written(now.saturating_sub(put_at));
+            }
+            tally.meters().answered(&source, took);
             let answer = account(&tally, &source, result.as_ref());
             reply(incoming.request, answer);
             log_put(&source, &event, (bytes, took), &result);

@@ -25,17 +25,21 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("source", &["clock", "freshdesk::write", "verify"]),
     ("config", &["source", "verify"]),
     ("dispatch", &["backoff", "clock", "freshdesk", "source", "spool"]),
-    ("status", &["clock", "dispatch", "freshdesk::outcome", "pauses", "spool"]),
+    // The gate that stands before the status page.
+    ("status", &["clock", "dispatch", "freshdesk::outcome", "gate", "pauses", "spool"]),
     ("intake", &["capture", "clock", "decode", "gate", "pauses", "source", "spool", "status", "verify"]),
     // It goes intake's own way, so that what is tried is what happens.
     ("trial", &["clock", "decode", "freshdesk", "intake", "source"]),
     // `2h` in a filter is what `2h` is in the configuration.
     ("control", &["capture", "clock", "config::units", "dispatch", "freshdesk", "pauses", "spool", "status"]),
+    ("alert", &["clock", "status"]),
+    ("page", &["clock", "control", "spool", "status"]),
     ("sandbox", &["clock"]),
     ("systemd", &["clock", "status"]),
     (
         "daemon",
         &[
+            "alert",
             "backoff",
             "clock",
             "config",
@@ -44,6 +48,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "freshdesk",
             "gate",
             "intake",
+            "page",
             "pauses",
             "source",
             "spool",

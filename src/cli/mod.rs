@@ -7,6 +7,7 @@ mod aside;
 pub mod capture;
 pub mod change;
 pub mod check;
+pub mod config;
 pub mod demo;
 pub mod preset;
 pub mod probe;
@@ -82,9 +83,11 @@ pub struct Global {
 #[derive(Subcommand)]
 enum Verb {
     /// Run the daemon (systemd does this)
-    Serve,
+    Serve(serve::ServeArgs),
     /// Is this configuration right? Secrets, templates, ports, Freshdesk
     Check(check::CheckArgs),
+    /// The effective configuration, and where each value was written
+    Config(config::ConfigArgs),
     /// Apply the configuration; tells what changed and what needs a restart
     Reload,
     /// One screen: is it receiving, is it delivering, what needs me
@@ -220,8 +223,9 @@ pub fn run() -> ExitCode {
     let cli = Cli::parse();
     let mut screen = Screen::new(&cli.global.color);
     let outcome = match &cli.verb {
-        Verb::Serve => serve::run(&cli.global),
+        Verb::Serve(args) => serve::run(&cli.global, args),
         Verb::Check(args) => check::run(&cli.global, args, &mut screen),
+        Verb::Config(args) => config::run(&cli.global, args, &mut screen),
         Verb::Reload => change::reload(&cli.global, &mut screen),
         Verb::Status => status::run(&cli.global, &mut screen),
         Verb::Queue(args) => queue::run(&cli.global, args, &mut screen),

@@ -149,12 +149,13 @@ impl Filter {
         *self == Filter::default()
     }
 
-    pub(super) fn wants_settled(&self) -> bool {
+    /// Whether delivered or dropped ones are asked for.
+    pub fn wants_settled(&self) -> bool {
         self.states.iter().any(|state| state == "delivered" || state == "dropped")
     }
 
     /// Whether an envelope can pass, judged without its text.
-    pub(super) fn may_pass(&self, entry: &Entry, in_flight: bool, now: Timestamp) -> bool {
+    pub fn may_pass(&self, entry: &Entry, in_flight: bool, now: Timestamp) -> bool {
         let word = state_word(entry.state, in_flight);
         let age = now.since(entry.received_at).as_secs();
         if self.since_seconds.is_some_and(|seconds| age > seconds)
@@ -166,7 +167,8 @@ impl Filter {
             && self.source.as_ref().is_none_or(|source| *source == entry.source)
     }
 
-    pub(super) fn passes(&self, row: &Row) -> bool {
+    /// Whether everything holds for this row.
+    pub fn passes(&self, row: &Row) -> bool {
         (self.states.is_empty() || self.states.contains(&row.state))
             && self.source.as_ref().is_none_or(|source| *source == row.source)
             && self.conversation.as_ref().is_none_or(|key| *key == row.conversation)

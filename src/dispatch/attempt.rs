@@ -1,6 +1,6 @@
 //! One attempt at one envelope: look if in doubt, write what its plan says, settle what it came to.
 
-use super::{Delivery, Dispatch, Orders, Planned, age, marker};
+use super::{Delivery, Dispatch, Noted, Orders, Planned, age, marker};
 use crate::clock::Timestamp;
 use crate::freshdesk::outcome::{Cause, Looked, Outcome};
 use crate::freshdesk::write::{Requester, Write};
@@ -141,6 +141,7 @@ impl Dispatch {
             Change::Delivered { ticket, .. } => Some(Delivery { ticket: *ticket, age: age(envelope, now) }),
             _ => None,
         };
+        (self.observer)(envelope, &Noted::Settled(&change));
         self.spool.settle(envelope.id, change)?;
         if let Some(delivery) = delivery {
             (self.delivered)(envelope, &delivery);
@@ -180,6 +181,7 @@ impl Attempt<'_> {
         if let Some(doubt) = doubt {
             if let Some(ticket) = self.look(write, &marker, doubt)? {
                 self.arrived(ticket);
+                (self.dispatch.observer)(&self.lease.envelope, &Noted::Wrote(write));
                 return Ok(());
             }
             // Looking took its time, too.
@@ -187,7 +189,9 @@ impl Attempt<'_> {
         }
         self.begin()?;
         let outcome = self.send(write, &marker);
-        self.judge(outcome)
+        self.judge(outcome)?;
+        (self.dispatch.observer)(&self.lease.envelope, &Noted::Wrote(write));
+        Ok(())
     }
 
     /// A write is in this ticket. Where it is another one than the plan was made with, this plan opened it.

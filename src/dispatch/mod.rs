@@ -24,7 +24,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::freshdesk::Desk;
 use crate::freshdesk::outcome::{Calls, Cause, Outcome, Rate};
 use crate::freshdesk::write::Write;
-use crate::spool::{Envelope, Id, Lease, Leased, QueueError, Spool, hash_of};
+use crate::spool::{Change, Envelope, Id, Lease, Leased, QueueError, Spool, hash_of};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -56,6 +56,18 @@ pub type Planner = dyn Fn(&Envelope, Option<u64>) -> Planned + Send + Sync;
 
 /// Told of every delivery.
 pub type Delivered = dyn Fn(&Envelope, &Delivery) + Send + Sync;
+
+/// Told of what happens to an envelope, for counters.
+pub type Observer = dyn Fn(&Envelope, &Noted<'_>) + Send + Sync;
+
+/// Something that happened to an envelope.
+#[derive(Debug)]
+pub enum Noted<'a> {
+    /// An attempt ended like this.
+    Settled(&'a Change),
+    /// This write is in Freshdesk.
+    Wrote(&'a Write),
+}
 
 /// A delivery, for counters.
 #[derive(Clone, Copy, Debug)]
@@ -94,6 +106,7 @@ pub struct Dispatch {
     is_stopping: AtomicBool,
     is_paused: AtomicBool,
     delivered: Box<Delivered>,
+    observer: Box<Observer>,
 }
 
 /// What a worker does next.
@@ -131,6 +144,8 @@ pub struct Standing {
     pub last_success: Option<Duration>,
     /// What Freshdesk said of its budget.
     pub rate: Rate,
+    /// How often it answered with which status; 0 stands for no answer.
+    pub answers: Vec<(u16, u64)>,
 }
 
 impl Dispatch {
@@ -152,7 +167,13 @@ impl Dispatch {
             is_stopping: AtomicBool::new(false),
             is_paused: AtomicBool::new(false),
             delivered,
+            observer: Box::new(|_, _| ()),
         }
+    }
+
+    /// With somebody who is told what happens.
+    pub fn observed_by(self, observer: Box<Observer>) -> Dispatch {
+        Dispatch { observer, ..self }
     }
 
     /// Starts the worker threads.
@@ -201,9 +222,11 @@ impl Dispatch {
     /// How delivery stands.
     pub fn standing(&self) -> Standing {
         let now = self.clock.monotonic();
-        let rate = self.orders().desk.rate();
+        let desk = self.orders().desk.clone();
+        let (rate, answers) = (desk.rate(), desk.answers());
         let account = self.account();
         Standing {
+            answers,
             trouble: account.trouble().cloned(),
             paused_for: account.paused_until().saturating_sub(now),
             last_success: account.last_success().map(|at| now.saturating_sub(at)),

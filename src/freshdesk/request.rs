@@ -1,7 +1,8 @@
 //! Requests as Freshdesk documents them: bodies, and the one identifier a requester goes by.
 //!
-//! **Invariants:** only documented members that are set are sent, numbers as numbers. Exactly one
-//! identifier is sent, because precedence among several is undocumented, and a search uses the same one.
+//! **Invariants:** only documented members that are set are sent, numbers as numbers. Exactly one unique
+//! identifier is sent, because precedence among several is undocumented, and a search uses the same one; a phone
+//! number, which need not be unique, goes with it.
 //! Every write carries its marker.
 
 use super::write::{NoteFields, Requester, TicketFields, UpdateFields};
@@ -55,6 +56,10 @@ pub(super) fn ticket(fields: &TicketFields, marker: &str, marker_field: Option<&
     body.insert("subject".to_owned(), json!(fields.subject));
     body.insert("description".to_owned(), json!(fields.description));
     body.insert(identifier.field().to_owned(), json!(identifier.value()));
+    // Beside another identifier it is what the new contact gets, and finds nobody; it need not be unique.
+    if let (Some(phone), false) = (&fields.requester.phone, matches!(identifier, Identifier::Phone(_))) {
+        body.insert("phone".to_owned(), json!(phone));
+    }
     if let Some(name) = requester_name(&fields.requester, identifier) {
         body.insert("name".to_owned(), json!(name));
     }

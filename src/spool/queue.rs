@@ -6,7 +6,7 @@
 //! | `dedupe` | identity | when it is forgotten |
 //! | `conversations` | conversation hash | ticket, when it was last used in ms |
 //! | `history` | id | [`Settled`] |
-//! | `counters` | minute, source | numbers for `status` |
+//! | `counters` | ring, number of a period | what happened in it, for `status` |
 //!
 //! Three layers: the [`Index`] in memory says who is next; the [`Overlay`] in memory holds what was told lately;
 //! the [`Tables`] on disk hold the rest. Keys are big-endian, so that their order is numeric order.
@@ -25,6 +25,7 @@ use super::row::{self, Settled, checked, number, sealed};
 use super::tables::{Answer, QueueError, Table, Tables};
 use crate::clock::Timestamp;
 use std::cell::RefCell;
+use std::cmp::Reverse;
 use std::ops::{Bound, Range};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -326,6 +327,33 @@ impl Queue {
         Ok(history)
     }
 
+    /// Up to `most` (at most [`PAGE`]) rows of history before `before`, latest first; damaged ones are passed over.
+    pub fn history_before(&self, before: Id, most: usize) -> Answer<Vec<(Id, Settled)>> {
+        let before = before.to_be_bytes();
+        let overlay = lock(&self.overlay);
+        let tables = self.tables()?;
+        let failed = RefCell::new(None);
+        let below = tables.rows_before(Table::History, &before).map_while(|row| match row {
+            Ok((key, value)) => Some((Reverse(key.to_vec()), Some(value.to_vec()))),
+            Err(error) => {
+                *failed.borrow_mut() = Some(error);
+                None
+            }
+        });
+        let above = overlay.rows_back(Table::History).skip_while(|(key, _)| *key >= &before[..]);
+        let above = above.map(|(key, value)| (Reverse(key.to_vec()), value.map(<[u8]>::to_vec)));
+        let merged = Merged { first: above.peekable(), second: below.peekable() };
+        let mut history = Vec::new();
+        for (Reverse(key), value) in
+            merged.filter_map(|(key, value)| Some((key, value?))).take(most.min(PAGE))
+        {
+            if let Ok(settled) = checked(&value).and_then(Settled::decode) {
+                history.push((number(&key)?, settled));
+            }
+        }
+        failed.into_inner().map_or(Ok(history), Err)
+    }
+
     /// Removes rows of history that were settled before `before`, at most [`PAGE`] a call. Whether there may be more.
     pub fn trim_history(&self, before: Timestamp) -> Answer<bool> {
         let rows = self.rows(Table::History, Bound::Unbounded, PAGE)?;
@@ -338,33 +366,32 @@ impl Queue {
 
     // Numbers.
 
-    /// Adds to the numbers of one source in one minute.
-    pub fn add_counts<const N: usize>(&self, minute: u64, source: &str, counts: [u32; N]) -> Answer<()> {
-        let key = row::counter_key(minute, source);
-        let mut sums = self.get(Table::Counters, &key)?.map_or([0; N], |value| row::counts_of(&value));
-        let mut encoder = Encoder::default();
-        for (sum, count) in sums.iter_mut().zip(counts) {
-            encoder.u32(sum.saturating_add(count));
+    /// Writes one period of a ring of the status history.
+    pub fn put_period(&self, ring: u8, number: u64, row: &[u8]) {
+        self.put(Table::Counters, &row::period_key(ring, number), Some(sealed(row)));
+    }
+
+    /// Up to [`PAGE`] periods of a ring from `from` on; damaged ones are passed over.
+    pub fn periods(&self, ring: u8, from: u64) -> Answer<Vec<(u64, Vec<u8>)>> {
+        let start = row::period_key(ring, from);
+        let mut periods = Vec::new();
+        for (key, value) in self.rows(Table::Counters, Bound::Included(&start), PAGE)? {
+            if key.first() != Some(&ring) {
+                break;
+            }
+            if let Ok(payload) = checked(&value) {
+                periods.push((number(&key[1..])?, payload.to_vec()));
+            }
         }
-        self.put(Table::Counters, &key, Some(sealed(&encoder.finish())));
-        Ok(())
+        Ok(periods)
     }
 
-    /// Up to [`PAGE`] rows of numbers after `after`, as (minute, source, counts).
-    pub fn counts<const N: usize>(&self, after: (u64, &str)) -> Answer<Vec<(u64, String, [u32; N])>> {
-        let start = row::counter_key(after.0, after.1);
-        let rows = self.rows(Table::Counters, Bound::Excluded(&start), PAGE)?;
-        let of = |(key, value): &Pair| {
-            let (minute, source) = key.split_at_checked(8).ok_or(super::codec::Malformed)?;
-            Ok((number(minute)?, String::from_utf8_lossy(source).into_owned(), row::counts_of(value)))
-        };
-        rows.iter().map(of).collect()
-    }
-
-    /// Removes numbers of minutes before `minute`, at most [`PAGE`] rows a call.
-    pub fn trim_counts(&self, minute: u64) -> Answer<()> {
-        for (key, _) in self.rows(Table::Counters, Bound::Unbounded, PAGE)? {
-            if key.as_slice() < minute.to_be_bytes().as_slice() {
+    /// Removes the periods of a ring in `range`, at most [`PAGE`] a call.
+    pub fn trim_periods(&self, ring: u8, range: Range<u64>) -> Answer<()> {
+        let end = row::period_key(ring, range.end);
+        let start = row::period_key(ring, range.start);
+        for (key, _) in self.rows(Table::Counters, Bound::Included(&start), PAGE)? {
+            if key.as_slice() < end.as_slice() {
                 self.put(Table::Counters, &key, None);
             }
         }

@@ -159,27 +159,15 @@ pub fn checked(value: &[u8]) -> Result<&[u8], Malformed> {
     if checksum == crc32fast::hash(payload).to_le_bytes() { Ok(payload) } else { Err(Malformed) }
 }
 
-/// Sums of one source in one minute; damaged ones count as nothing.
-pub fn counts_of<const N: usize>(value: &[u8]) -> [u32; N] {
-    let mut counts = [0; N];
-    if let Ok(payload) = checked(value) {
-        let mut decoder = Decoder::new(payload);
-        for count in &mut counts {
-            *count = decoder.u32().unwrap_or(0);
-        }
-    }
-    counts
-}
-
 /// A number that is a key.
 pub fn number(key: &[u8]) -> Result<Id, Malformed> {
     Ok(u64::from_be_bytes(key.try_into().map_err(|_| Malformed)?))
 }
 
-/// The key of a source in a minute.
-pub fn counter_key(minute: u64, source: &str) -> Vec<u8> {
-    let mut key = minute.to_be_bytes().to_vec();
-    key.extend_from_slice(source.as_bytes());
+/// The key of a period of a ring.
+pub fn period_key(ring: u8, number: u64) -> [u8; 9] {
+    let mut key = [ring; 9];
+    key[1..].copy_from_slice(&number.to_be_bytes());
     key
 }
 

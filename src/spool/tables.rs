@@ -75,7 +75,7 @@ pub enum Table {
     Conversations,
     /// id → a settled envelope.
     History,
-    /// minute, source → numbers.
+    /// ring, number of a period → what happened in it.
     Counters,
 }
 
@@ -187,6 +187,16 @@ impl Tables {
     ) -> impl DoubleEndedIterator<Item = Answer<(IVec, IVec)>> + use<> {
         let range = (from.map(IVec::from), Bound::<IVec>::Unbounded);
         self.trees[table as usize].range(range).map(|row| Ok(row?))
+    }
+
+    /// Rows before `before`, the last one first. Drop it after a page.
+    pub fn rows_before(
+        &self,
+        table: Table,
+        before: &[u8],
+    ) -> impl Iterator<Item = Answer<(IVec, IVec)>> + use<> {
+        let range = (Bound::<IVec>::Unbounded, Bound::Excluded(IVec::from(before)));
+        self.trees[table as usize].range(range).rev().map(|row| Ok(row?))
     }
 
     /// Bytes it takes on disk.

@@ -1,6 +1,7 @@
 //! The snapshot: is it receiving, is it delivering, what needs me.
 
-use super::tally::{Count, SourceTally, Tally};
+use super::period::{Count, Gauges};
+use super::tally::{SourceTally, Tally};
 use crate::clock::{Clock, Timestamp, spell};
 use crate::dispatch::{Dispatch, Standing};
 use crate::freshdesk::outcome::Cause;
@@ -11,7 +12,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Everything one screen shows. Durations are whole seconds, moments are RFC 3339 in UTC.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 pub struct Snapshot {
     /// Of the running daemon.
     pub version: String,
@@ -36,7 +37,7 @@ pub struct Snapshot {
 }
 
 /// Is it receiving?
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 pub struct IntakeView {
     /// Why platforms get 503, if they do: `spool full`, `disk low`.
     pub refusing: Option<String>,
@@ -47,7 +48,7 @@ pub struct IntakeView {
 }
 
 /// Is it delivering?
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 pub struct DeliveryView {
     /// Deliveries of the last hour.
     pub per_hour: u64,
@@ -61,7 +62,7 @@ pub struct DeliveryView {
 }
 
 /// Does Freshdesk answer?
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 pub struct FreshdeskView {
     /// The account, as configured.
     pub account: String,
@@ -98,6 +99,12 @@ pub struct SpoolView {
     pub oldest_waiting_seconds: Option<u64>,
     /// Bytes of the journal.
     pub bytes: u64,
+    /// Envelopes at which platforms get 503.
+    #[serde(default)]
+    pub envelopes_max: u64,
+    /// Bytes at which platforms get 503.
+    #[serde(default)]
+    pub bytes_max: u64,
 }
 
 /// One source.
@@ -128,7 +135,7 @@ pub struct SourceView {
 pub struct Need {
     /// How many.
     pub count: u64,
-    /// `dead`, `held`, `refused`, `freshdesk`, `intake`.
+    /// `dead`, `held`, `refused`, `freshdesk`, `intake`, `config`.
     pub what: String,
     /// Why, without customer text.
     pub why: String,
@@ -146,6 +153,16 @@ pub struct Daemon {
     pub account: String,
     /// Names of the configured sources.
     pub sources: Vec<String>,
+    /// Monotonic moment at which a configuration was last refused, if the one that runs is not the one on disk.
+    pub refused: Option<Duration>,
+    /// Freshdesk's address, for links to tickets.
+    pub freshdesk_url: String,
+    /// What platforms call, when the admin says so.
+    pub public_url: Option<String>,
+    /// Envelopes at which platforms get 503.
+    pub envelopes_max: u64,
+    /// Bytes at which platforms get 503.
+    pub bytes_max: u64,
 }
 
 /// Takes the snapshot.
@@ -166,6 +183,7 @@ pub fn snapshot(
     let freshdesk = freshdesk_view(&daemon.account, &standing, monotonic);
     let mut needs_you = needs(&refusing, &freshdesk);
     needs_you.extend(pauses.iter().map(|(what, pause)| paused_need(what, pause, now)));
+    needs_you.extend(daemon.refused.map(|at| not_applied(monotonic.saturating_sub(at))));
     needs_you.extend(letters(spool)?);
     needs_you.extend(refusals(&tallies));
     Ok(Snapshot {
@@ -189,7 +207,7 @@ pub fn snapshot(
             paused: paused(DELIVERY).map(|said| format!("paused{said}")),
         },
         freshdesk,
-        spool: spool_view(spool, now)?,
+        spool: spool_view(daemon, spool, now)?,
         sources: source_views(&tallies, spool, now),
         needs_you,
     })
@@ -222,8 +240,29 @@ fn freshdesk_view(account: &str, standing: &Standing, monotonic: Duration) -> Fr
     }
 }
 
-fn spool_view(spool: &Spool, now: Timestamp) -> Result<SpoolView, QueueError> {
-    let mut view = SpoolView { bytes: spool.journal_bytes(), ..SpoolView::default() };
+/// How things stand, for the history.
+pub fn gauges(clock: &dyn Clock, rooms: (&Spool, &Dispatch)) -> Result<Gauges, QueueError> {
+    let (spool, dispatch) = rooms;
+    let view = counted(spool, clock.now())?;
+    let rate = dispatch.standing().rate;
+    Ok(Gauges {
+        queued: view.queued,
+        in_flight: view.in_flight,
+        deferred: view.deferred,
+        held: view.held,
+        dead: view.dead,
+        oldest_seconds: view.oldest_waiting_seconds.unwrap_or(0),
+        calls: rate.remaining.zip(rate.total),
+    })
+}
+
+fn spool_view(daemon: &Daemon, spool: &Spool, now: Timestamp) -> Result<SpoolView, QueueError> {
+    let (envelopes_max, bytes_max) = (daemon.envelopes_max, daemon.bytes_max);
+    Ok(SpoolView { bytes: spool.journal_bytes(), envelopes_max, bytes_max, ..counted(spool, now)? })
+}
+
+fn counted(spool: &Spool, now: Timestamp) -> Result<SpoolView, QueueError> {
+    let mut view = SpoolView::default();
     for (_, state, count) in spool.counts() {
         match state {
             State::Queued => view.queued += count,
@@ -300,6 +339,12 @@ fn needs(refusing: &Option<String>, freshdesk: &FreshdeskView) -> Vec<Need> {
         needs.push(Need { count: 1, what: "freshdesk".to_owned(), why, next: "deskspool check".to_owned() });
     }
     needs
+}
+
+/// The configuration on disk is not the one that runs.
+fn not_applied(ago: Duration) -> Need {
+    let why = format!("not applied {} ago, the one before still runs", crate::clock::spell(ago.as_secs()));
+    Need { count: 1, what: "config".to_owned(), why, next: "deskspool check".to_owned() }
 }
 
 /// Dead and held envelopes, grouped by source and reason. They are walked only when there are any.

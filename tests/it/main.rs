@@ -10,6 +10,8 @@ mod kill;
 mod life;
 mod notify;
 mod outage;
+mod page;
+mod page_seed;
 mod quiet;
 mod samples;
 mod set_aside;
