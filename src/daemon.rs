@@ -17,7 +17,7 @@ use crate::page::{Asks, Page};
 use crate::pauses::{DELIVERY, Pauses};
 use crate::source::table::{SourceTable, TicketTable};
 use crate::source::{Layer, Source, Sources};
-use crate::spool::{Change, Envelope, Limits, OpenError, Recovery, Spool, State};
+use crate::spool::{Change, Envelope, Limits, OpenError, Probe, Recovery, Spool, State};
 use crate::status::listener::Listener;
 use crate::status::snapshot::Daemon as Facts;
 use crate::status::{Snapshot, Tally, snapshot};
@@ -124,6 +124,8 @@ pub struct Places {
     pub control: PathBuf,
     /// A directory of ours for the socket between gate and tiny_http; made with mode 0700.
     pub private: PathBuf,
+    /// How to try the queue in another process before it is opened in this one.
+    pub probe: Option<Probe>,
 }
 
 /// A running daemon.
@@ -153,7 +155,8 @@ impl Daemon {
         broken: fn(&str),
     ) -> Result<(Arc<Daemon>, Recovery), StartError> {
         let config = &loaded.config;
-        let (spool, recovery) = Spool::open(&config.spool.dir, limits(config), clock.clone())?;
+        let probe = places.probe.clone();
+        let (spool, recovery) = Spool::open_probed(&config.spool.dir, limits(config), clock.clone(), probe)?;
         let spool = Arc::new(spool);
         spool.when_broken(broken);
         let listeners = listeners(config)?;

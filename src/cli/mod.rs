@@ -10,6 +10,7 @@ pub mod check;
 pub mod config;
 pub mod demo;
 pub mod preset;
+pub mod probe;
 pub mod queue;
 pub mod refused;
 pub mod render;
@@ -120,6 +121,9 @@ enum Verb {
     Sandbox(sandbox::SandboxArgs),
     /// Daemon, sandbox and sample events, on this machine alone
     Demo(demo::DemoArgs),
+    /// Can this queue be opened? The daemon asks, of itself
+    #[command(name = probe::PROBE_VERB, hide = true)]
+    Probe(probe::ProbeArgs),
 }
 
 /// Which envelopes.
@@ -238,6 +242,7 @@ pub fn run() -> ExitCode {
         Verb::Preset(args) => preset::run(&cli.global, args, &mut screen),
         Verb::Sandbox(args) => sandbox::run(args).map(|()| FINE).map_err(Failure::Other),
         Verb::Demo(args) => demo::run(args),
+        Verb::Probe(args) => Ok(probe::run(args)),
     };
     match outcome {
         Ok(code) => ExitCode::from(code),

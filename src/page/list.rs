@@ -54,7 +54,7 @@ impl Page {
             from = last + 1;
             *left = left.saturating_sub(page.len());
             for (id, entry, in_flight) in &page {
-                if !filter.may_pass(entry, *in_flight) {
+                if !filter.may_pass(entry, *in_flight, self.rooms.clock.now()) {
                     continue;
                 }
                 let row = without_names(self.rooms.row(*id, entry, *in_flight)?);

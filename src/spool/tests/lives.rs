@@ -33,7 +33,7 @@ pub struct Plan {
 
 impl Plan {
     pub fn ground(&self, disk: Arc<TestDisk>) -> Ground {
-        Ground { disk, segment_bytes: self.segment_bytes, garbage_min: self.garbage_min }
+        Ground { disk, segment_bytes: self.segment_bytes, garbage_min: self.garbage_min, ..Ground::default() }
     }
 }
 
