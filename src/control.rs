@@ -9,17 +9,22 @@
 //! | `GET /queue?…` | one [`Row`] per line |
 //! | `GET /envelope/ID` | an [`EnvelopeView`], 404 when unknown |
 //! | `GET /refused?source=…` | one [`RefusedView`](crate::status::refused::RefusedView) per line |
+//! | `GET /capture?source=…&as=…` | a [`Captured`](crate::capture::Captured), when one comes |
+//! | `DELETE /capture?as=…` | nothing; who asked waits no more |
 //! | `POST /count`, `/retry`, `/drop` | takes a [`Selection`], answers a [`Done`] |
 //! | `POST /reload` | `{"text":…}`, 409 when the configuration was not applied |
 
 pub mod client;
+mod listing;
 pub mod view;
 
+use crate::capture::{Captured, Captures};
 use crate::clock::Clock;
 use crate::dispatch::{Dispatch, Planner};
 use crate::spool::{Change, Entry, Envelope, Id, PAGE, QueueError, Spool, State, Touched};
 use crate::status::snapshot::Daemon;
 use crate::status::{Tally, snapshot};
+use listing::{Lines, Listing};
 use serde::Serialize;
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
@@ -45,6 +50,8 @@ pub struct Rooms {
     pub dispatch: Arc<Dispatch>,
     /// The counters.
     pub tally: Arc<Tally>,
+    /// Those who wait for a real request.
+    pub captures: Arc<Captures>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// What only the daemon knows.
@@ -125,15 +132,37 @@ impl Drop for Control {
 
 impl Rooms {
     fn answer(&self, mut request: Request) {
+        if *request.method() == Method::Get && request.url().starts_with("/capture?") {
+            return self.capture(request);
+        }
         let answer = self.route(&mut request);
-        let response = match answer {
-            Ok(body) => Response::from_string(body),
-            Err(refused) => {
-                let body = serde_json::json!({ "error": refused.to_string() }).to_string();
-                Response::from_string(body).with_status_code(refused.status())
-            }
+        respond(request, answer);
+    }
+
+    /// The answer is given when a request comes, by the thread that took it.
+    fn capture(&self, request: Request) {
+        let query = request.url().split_once('?').map(|(_, query)| query.to_owned()).unwrap_or_default();
+        let (source, name) = (parameter(&query, "source"), parameter(&query, "as"));
+        if !self.daemon.read().unwrap_or_else(PoisonError::into_inner).sources.contains(&source) {
+            return respond(request, Err(Refused::Usage(format!("there is no [source.{source}]"))));
+        }
+        let waiter = move |captured: &Captured| respond(request, Ok(json(captured)));
+        // Who finds no room is answered by the request's end.
+        if !self.captures.ask(&name, &source, Box::new(waiter)) {
+            log::warn!("capture not begun source={source} reason=\"too many wait\"");
+        }
+    }
+
+    /// Answers with a listing, which is read while it is sent.
+    fn list(&self, request: Request, query: &str) {
+        let filter = Filter::of_query(query).map_err(Refused::Usage);
+        let filter = filter.as_ref();
+        let responded = match filter.map(|filter| Lines::of(Listing::new(self, filter))) {
+            Ok(Ok(lines)) => request.respond(Response::new(200.into(), Vec::new(), lines, None, None)),
+            Ok(Err(refused)) => request.respond(refusal(&refused)),
+            Err(refused) => request.respond(refusal(refused)),
         };
-        if let Err(error) = request.respond(response) {
+        if let Err(error) = responded {
             log::debug!("control answer not sent error={error}");
         }
     }
@@ -143,7 +172,10 @@ impl Rooms {
         let (path, query) = url.split_once('?').unwrap_or((&url, ""));
         match (request.method(), path) {
             (Method::Get, "/status") => self.status(),
-            (Method::Get, "/queue") => self.queue(&Filter::of_query(query).map_err(Refused::Usage)?),
+            (Method::Delete, "/capture") => {
+                self.captures.done(&parameter(query, "as"));
+                Ok(String::new())
+            }
             (Method::Get, "/refused") => Ok(self.refused(query)),
             (Method::Get, _) if path.starts_with("/envelope/") => self.show(&path["/envelope/".len()..]),
             (Method::Post, "/count") => {
@@ -170,15 +202,6 @@ impl Rooms {
         let daemon = self.daemon.read().unwrap_or_else(PoisonError::into_inner);
         let rooms = (&*self.spool, &*self.dispatch, &*self.tally);
         Ok(json(&snapshot(&daemon, &*self.clock, rooms)?))
-    }
-
-    fn queue(&self, filter: &Filter) -> Result<String, Refused> {
-        let mut lines = String::new();
-        self.each(filter, |row| {
-            lines.push_str(&json(&row));
-            lines.push('\n');
-        })?;
-        Ok(lines)
     }
 
     fn refused(&self, query: &str) -> String {
@@ -221,8 +244,7 @@ impl Rooms {
         let selection: Selection =
             serde_json::from_str(&body).map_err(|error| Refused::Usage(error.to_string()))?;
         let mut done = Done::default();
-        // One sync a page, and between pages others get their turn.
-        for page in self.selected(&selection)?.chunks(PAGE) {
+        let mut apply = |page: &[(Id, String)]| -> Result<(), Refused> {
             let ids: Vec<Id> = page.iter().map(|(id, _)| *id).collect();
             for ((id, source), touched) in page.iter().zip(verb(&ids)?) {
                 match touched {
@@ -231,55 +253,28 @@ impl Rooms {
                     Touched::Unknown => done.unknown.push(*id),
                 }
             }
-        }
-        Ok(json(&done))
-    }
-
-    /// The ids, or all that pass the filter, with their sources.
-    fn selected(&self, selection: &Selection) -> Result<Vec<(Id, String)>, Refused> {
-        let mut selected = Vec::new();
+            Ok(())
+        };
+        // One sync a page, and between pages others get their turn.
         if selection.ids.is_empty() {
-            self.each(&selection.filter, |row| {
-                if row.state != "delivered" && row.state != "dropped" {
-                    selected.push((row.id, row.source));
-                }
-            })?;
-            return Ok(selected);
-        }
-        for id in &selection.ids {
-            let source = self.spool.entry(*id)?.map(|(entry, _)| entry.source);
-            selected.push((*id, source.unwrap_or_default()));
-        }
-        Ok(selected)
-    }
-
-    /// Calls `meet` for every envelope that passes the filter, in order of arrival, settled ones first.
-    fn each(&self, filter: &Filter, mut meet: impl FnMut(Row)) -> Result<(), Refused> {
-        let now = self.clock.now();
-        let mut from = 0;
-        while filter.wants_settled() {
-            let page = self.spool.history(from)?;
-            let Some((last, _)) = page.last() else { break };
-            from = last + 1;
-            let rows = page.iter().map(|(id, settled)| Row::settled(*id, settled, now));
-            rows.filter(|row| filter.passes(row)).for_each(&mut meet);
-        }
-        let mut from = 0;
-        loop {
-            let page = self.spool.entries(from)?;
-            let Some((last, ..)) = page.last() else { return Ok(()) };
-            from = last + 1;
-            for (id, entry, in_flight) in &page {
-                // What the queue alone can tell is asked first: the journal is read only for what may be shown.
-                if !filter.may_pass(entry, *in_flight) {
-                    continue;
-                }
-                let row = self.row(*id, entry, *in_flight)?;
-                if filter.passes(&row) {
-                    meet(row);
+            let mut listing = Listing::new(self, &selection.filter);
+            while let Some(rows) = listing.page()? {
+                let waiting =
+                    rows.into_iter().filter(|row| row.state != "delivered" && row.state != "dropped");
+                let page: Vec<_> = waiting.map(|row| (row.id, row.source)).collect();
+                if !page.is_empty() {
+                    apply(&page)?;
                 }
             }
         }
+        for ids in selection.ids.chunks(PAGE) {
+            let source = |id: &Id| -> Result<(Id, String), Refused> {
+                let source = self.spool.entry(*id)?.map(|(entry, _)| entry.source);
+                Ok((*id, source.unwrap_or_default()))
+            };
+            apply(&ids.iter().map(source).collect::<Result<Vec<_>, _>>()?)?;
+        }
+        Ok(json(&done))
     }
 
     fn row(&self, id: Id, entry: &Entry, in_flight: bool) -> Result<Row, Refused> {
@@ -299,6 +294,35 @@ impl Rooms {
         }
         Ok(row)
     }
+}
+
+fn respond(request: Request, answer: Result<String, Refused>) {
+    let response = match answer {
+        Ok(body) => Response::from_string(body),
+        Err(refused) => {
+            let body = serde_json::json!({ "error": refused.to_string() }).to_string();
+            Response::from_string(body).with_status_code(refused.status())
+        }
+    };
+    if let Err(error) = request.respond(response) {
+        log::debug!("control answer not sent error={error}");
+    }
+}
+
+fn parameter(query: &str, name: &str) -> String {
+    let found = form_urlencoded::parse(query.as_bytes()).find(|(other, _)| other == name);
+    found.map(|(_, value)| value.into_owned()).unwrap_or_default()
+}
+
+fn refusal(refused: &Refused) -> Response<io::Cursor<Vec<u8>>> {
+    let body = serde_json::json!({ "error": refused.to_string() }).to_string();
+    Response::from_string(body).with_status_code(refused.status())
+}
+
+/// The query of `GET /queue`, if it is that.
+fn listing_query(request: &Request) -> Option<String> {
+    let (path, query) = request.url().split_once('?').unwrap_or((request.url(), ""));
+    (path == "/queue" && *request.method() == Method::Get).then(|| query.to_owned())
 }
 
 fn json<T: Serialize>(value: &T) -> String {

@@ -12,7 +12,7 @@ use crate::gate::{self, BindError, Gate, GateConfig, GateError};
 use crate::intake::{Intake, Workers};
 use crate::source::table::{SourceTable, TicketTable};
 use crate::source::{Layer, Source, Sources};
-use crate::spool::{Change, Envelope, Limits, OpenError, Recovery, Spool, State};
+use crate::spool::{Change, Envelope, Limits, OpenError, Probe, Recovery, Spool, State};
 use crate::status::snapshot::Daemon as Facts;
 use crate::status::{Snapshot, Tally, snapshot};
 use std::io;
@@ -110,6 +110,8 @@ pub struct Places {
     pub control: PathBuf,
     /// A directory of ours for the socket between gate and tiny_http; made with mode 0700.
     pub private: PathBuf,
+    /// How to try the queue in another process before it is opened in this one.
+    pub probe: Option<Probe>,
 }
 
 /// A running daemon.
@@ -135,7 +137,8 @@ impl Daemon {
     ) -> Result<(Arc<Daemon>, Recovery), StartError> {
         let clock: Arc<dyn Clock> = SystemClock::new();
         let config = &loaded.config;
-        let (spool, recovery) = Spool::open(&config.spool.dir, limits(config), clock.clone())?;
+        let probe = places.probe.clone();
+        let (spool, recovery) = Spool::open_probed(&config.spool.dir, limits(config), clock.clone(), probe)?;
         let spool = Arc::new(spool);
         spool.when_broken(broken);
         let listeners =
@@ -168,6 +171,7 @@ impl Daemon {
                 spool,
                 dispatch,
                 tally,
+                captures: intake.captures(),
                 clock,
                 daemon: RwLock::new(facts),
                 label: Box::new(move |envelope| mapping::label(&sources_of(&labels), envelope)),

@@ -7,14 +7,17 @@
 //! purpose. Nothing of a request that failed verification is kept. Peers get bland text. Neither bodies
 //! nor URLs with their tokens are logged. It knows neither Freshdesk nor ticket templates.
 
+use crate::capture::{Captured, Captures};
 use crate::clock::{Clock, Timestamp};
 use crate::decode::decode;
 use crate::gate::{PEER_HEADER, PING_TARGET};
 use crate::source::{EventDraft, RequestContext, Source, Sources, Verdict};
 use crate::spool::{Envelope, PutError, Receipt, Spool, hash_of};
-use crate::status::refused::{NO_SOURCE, Refused, brought};
+use crate::status::refused::{NO_SOURCE, Refused, brought, masked};
 use crate::status::{Count, Tally};
 use crate::verify::Refusal;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -44,6 +47,7 @@ pub struct Intake {
     clock: Arc<dyn Clock>,
     tally: Arc<Tally>,
     sources: RwLock<Arc<Sources>>,
+    captures: Arc<Captures>,
 }
 
 /// What a peer is told. One body for all that was taken: a platform must not learn more.
@@ -89,7 +93,13 @@ struct Incoming {
 impl Intake {
     /// Intake into `spool` for `sources`.
     pub fn new(spool: Arc<Spool>, clock: Arc<dyn Clock>, tally: Arc<Tally>, sources: Sources) -> Intake {
-        Intake { spool, clock, tally, sources: RwLock::new(Arc::new(sources)) }
+        let captures = Arc::new(Captures::new(clock.clone()));
+        Intake { spool, clock, tally, sources: RwLock::new(Arc::new(sources)), captures }
+    }
+
+    /// Those who wait for a real request.
+    pub fn captures(&self) -> Arc<Captures> {
+        self.captures.clone()
     }
 
     /// Applies new sources to the requests that come from now on.
@@ -163,7 +173,16 @@ impl Intake {
         };
         let headers = headers(&incoming.request);
         let query = parameters(query);
-        if let Err(refusal) = source.verifier().check(&headers, &query, &body) {
+        let verified = source.verifier().check(&headers, &query, &body);
+        if self.captures.wants(source.name()) {
+            self.captures.offer(&captured(
+                &incoming,
+                source,
+                (&headers, &query, &body),
+                verified.as_ref().err(),
+            ));
+        }
+        if let Err(refusal) = verified {
             self.refuse(source, &incoming.peer, &refusal, (&headers, &query));
             return reply(incoming.request, &UNAUTHORIZED);
         }
@@ -334,6 +353,29 @@ pub fn drafts(source: &Source, request: &RequestContext<'_>, body: Vec<u8>) -> V
     match decode(&body, content_type.map(|(_, value)| value.as_str())) {
         Ok(decoded) => source.events(request, &decoded.value),
         Err(error) => vec![unreadable(source.name(), request.kind, body, error.to_string())],
+    }
+}
+
+/// A request as it is shown to people: without its secrets.
+fn captured(
+    incoming: &Incoming,
+    source: &Source,
+    (headers, query, body): (&Pairs, &Pairs, &[u8]),
+    refusal: Option<&Refusal>,
+) -> Captured {
+    let verifier = source.verifier();
+    let path = incoming.request.url().split('?').next().unwrap_or_default();
+    let query = form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(masked(query, verifier.secret_query()))
+        .finish();
+    Captured {
+        source: source.name().to_owned(),
+        received_at: incoming.received_at.to_string(),
+        from: incoming.peer.clone(),
+        target: if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") },
+        headers: masked(headers, verifier.secret_header()),
+        verified: refusal.map_or_else(|| "ok".to_owned(), Refusal::to_string),
+        body: BASE64_STANDARD.encode(body),
     }
 }
 

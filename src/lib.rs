@@ -37,6 +37,7 @@
 //! | [`backoff`] | how long to wait before the next attempt | sleep |
 //! | [`freshdesk`] | the API client: requests, what an answer means, looking for what may have been written | retry |
 //! | [`config`] | `deskspool.toml` and `conf.d`: typed tables, secrets, every message about them, what a reload changes | side effects beyond reading |
+//! | [`capture`] | real requests for an admin who waits for one | keep anything when nobody waits, see a secret |
 //! | [`control`] | the Unix control socket: the one implementation of the admin's verbs, and its client | render for people |
 //! | [`status`] | counters, and the one snapshot that the command line and the status line show | change another room |
 //! | [`trial`] | a request run through verify and map for people: which rule, which calls, what was missing | store or send anything |
@@ -47,8 +48,8 @@
 //! | [`systemd`] | readiness, status line, watchdog, log lines with priorities | anything when systemd did not start us |
 //!
 //! Names point one way, from the bottom of this list of layers to its top, and `tests/architecture.rs` holds the
-//! exact table: `clock backoff verify decode gate` · `freshdesk spool` · `source` · `config dispatch` · `status` ·
-//! `intake` · `trial control` · `daemon` · `cli`. Only `spool/queue.rs` names sled, only [`freshdesk`] and the control
+//! exact table: `clock backoff verify decode gate capture` · `freshdesk spool` · `source` · `config dispatch` · `status` ·
+//! `intake` · `trial control` · `daemon` · `cli`. Only `spool/tables.rs` names sled, only [`freshdesk`] and the control
 //! socket's client name ureq, only [`intake`] and [`control`] name tiny_http, and only [`clock`] asks for the time
 //! (deadlines of the gate's sockets excepted).
 //!
@@ -79,12 +80,14 @@
 //! | verify | wrong or no secret | 401, counted, nothing kept |
 //! | decode | neither JSON nor a form, compressed | 200 and a dead letter: sending it again would not mend it, an admin may |
 //! | filter | not wanted | 200, counted, not stored |
-//! | put | spool full, disk low, stopping | 503 with `Retry-After`, before anything breaks |
+//! | put | spool full, disk low, queue away, stopping | 503 with `Retry-After`, before anything breaks |
 //! | put | write or sync fails | 503 for the whole group. The segment is abandoned and never synced again; its puts are voided in the next one |
 //! | put | crash before the sync | no 200 was sent: the platform sends it again |
 //! | put | crash between sync and 200 | is in the spool; the platform's second one is a duplicate |
-//! | queue | write fails after the sync | is in the journal. The queue is not asked again: the process ends, and the next start mends it |
-//! | open | the queue is missing, corrupt, behind | rebuilt or mended from the journal; a corrupt one is kept as `queue.damaged.N` |
+//! | queue | write fails after the sync | is in the journal and in memory. sled refuses everything now: it is opened again, every second until that works, and told what it missed; meanwhile new events get 503 |
+//! | queue | mostly garbage | copied into a fresh generation while everything goes on; a crash in between leaves one of the two, whole |
+//! | open | the last stop was clean | the queue is believed if every byte of it and every segment is as it was left |
+//! | open | the queue is missing, corrupt, behind; makes its opener panic or hang | tried in a process of its own first; rebuilt or mended from the journal; a corrupt one is kept as `queue.damaged.N` |
 //! | open | the journal is damaged | the damaged bytes are told by segment and position; an envelope whose text was in them becomes a dead letter without text |
 //! | plan | template fails or renders nothing, no requester | dead with the reason; `retry` after the template was mended |
 //! | plan | the source is not configured any more | held; goes on when it is back |
@@ -112,8 +115,8 @@
 //! | `intake-N` | 4 | `intake.rs` | verify, decode, append; never the sync | tiny_http's queue |
 //! | `spool-commit` | 1 | `spool/mod.rs` | writes and syncs groups | an appended record |
 //! | `spool-answer` | 1 | `spool/mod.rs` | answers those whose group is synced, then brings their puts into the queue | a synced group |
-//! | `spool-upkeep` | 1 | `spool/mod.rs` | removes settled segments, copies stragglers, trims history | a change |
-//! | `sled-io-N` | sled's own | | idle: the queue is flushed when a segment goes | |
+//! | `spool-upkeep` | 1 | `spool/mod.rs` | brings the queue to disk and renews it, removes settled segments, copies stragglers, trims history | a change; a second when the disk failed |
+//! | `sled-io-N` | sled's own | | idle: the queue is written in large steps, and synced when a segment goes | |
 //! | `dispatch-N` | `delivery.workers`, 4 | `dispatch/mod.rs` | one attempt at a time, or the probe | work, or the moment something is due |
 //! | `control` | 1 | `control.rs` | carries out the admin's verbs | tiny_http's queue |
 //! | `systemd` | 1, under systemd | `cli/serve.rs` | watchdog and status line, while a request would be answered | 5 s |
@@ -136,6 +139,7 @@
 //! | the unit, the sync before the answer | `tests/run`, `tests/system/` |
 
 pub mod backoff;
+pub mod capture;
 pub mod cli;
 pub mod clock;
 pub mod config;

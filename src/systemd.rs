@@ -25,6 +25,15 @@ pub fn ready() {
     tell(&[NotifyState::Ready]);
 }
 
+/// The daemon still waits for something before it is ready.
+pub fn starting_takes(longer: Duration) {
+    let microseconds = u32::try_from(longer.as_micros()).unwrap_or(u32::MAX);
+    tell(&[
+        NotifyState::Status("waiting for room on the disk"),
+        NotifyState::ExtendTimeoutUsec(microseconds),
+    ]);
+}
+
 /// The daemon reads its configuration again.
 pub fn reloading() {
     match NotifyState::monotonic_usec_now() {

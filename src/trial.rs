@@ -6,9 +6,12 @@
 pub mod request;
 
 use crate::clock::Timestamp;
+use crate::decode::decode;
 use crate::freshdesk::{self, write::Write};
 use crate::intake;
-use crate::source::{EventDraft, Explanation, RequestContext, Source, StoredEvent, Verdict};
+use crate::source::{
+    EventDraft, Explanation, RequestContext, Source, StoredEvent, Suggestion, Verdict, suggest,
+};
 use request::TrialRequest;
 use serde::Serialize;
 use serde_json::Value as Json;
@@ -21,6 +24,17 @@ pub struct Trial {
     pub verify: Verified,
     /// Its events in order; none when it is not let in.
     pub events: Vec<EventTrial>,
+}
+
+/// What is in a request, and what its first event probably means; none when its body is not understood.
+pub fn suggestion(request: &TrialRequest) -> Option<(usize, Suggestion)> {
+    let content_type = request.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-type"));
+    let decoded = decode(&request.body, content_type.map(|(_, value)| value.as_str())).ok()?;
+    let (count, first) = match &decoded.value {
+        Json::Array(events) => (events.len(), events.iter().find(|event| event.is_object())?),
+        event => (1, event),
+    };
+    Some((count, suggest(first)))
 }
 
 /// Whether a request is let in.

@@ -3,8 +3,8 @@
 //! Each directory in `tests/bad-config/` holds a `deskspool.toml`, maybe a `conf.d/`, and
 //! `expected-error`. Messages name the files as if they lay in `/etc/deskspool`.
 
-use deskspool::config::{self, Finding, Problem, Secret, Severity, SourceReport, Surroundings};
-use deskspool::source::table::{SourceTable, TicketTable};
+use deskspool::config::{self, Finding, Severity, Surroundings};
+use deskspool::daemon::compile;
 use proptest::prelude::*;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,24 +15,6 @@ fn surroundings() -> Surroundings {
         service: true,
         variable: |_| None,
     }
-}
-
-/// Takes sources at their word; what the compiler of sources finds has tests of its own.
-fn compile(
-    _name: &str,
-    table: &SourceTable,
-    _ticket: &TicketTable,
-    _secrets: &[Secret],
-) -> Result<((), SourceReport), Vec<Problem>> {
-    let verify = table.verify.clone().unwrap_or_default();
-    let report = SourceReport {
-        preset: table.preset.as_ref().map(|preset| preset.get_ref().clone()),
-        open: verify.scheme.is_some_and(|scheme| scheme.get_ref() == "none"),
-        insecure: verify.insecure == Some(true),
-        rules: table.rule.as_ref().map_or(0, Vec::len),
-        ..SourceReport::default()
-    };
-    Ok(((), report))
 }
 
 fn findings_of(case: &Path) -> Vec<Finding> {

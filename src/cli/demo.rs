@@ -170,7 +170,8 @@ fn start_daemon(directory: &Path, sandbox: &Sandbox) -> anyhow::Result<Arc<Daemo
     let loaded = daemon::load(&config, &Surroundings::of_process());
     let loaded = loaded
         .map_err(|findings| anyhow::anyhow!("the demo's configuration\n{}", daemon::lines(&findings)))?;
-    let places = Places { control: directory.join("control.sock"), private: directory.join("gate") };
+    let places =
+        Places { control: directory.join("control.sock"), private: directory.join("gate"), probe: None };
     let (daemon, _) = Daemon::start(loaded, &places, |why| eprintln!("the daemon broke: {why}"))?;
     Ok(daemon)
 }

@@ -2,10 +2,12 @@
 //!
 //! Exit codes: 0 fine, 1 the asked thing is not fine, 2 usage, 3 daemon not reachable, 130 interrupted.
 
+pub mod capture;
 pub mod change;
 pub mod check;
 pub mod demo;
 pub mod preset;
+pub mod probe;
 pub mod queue;
 pub mod refused;
 pub mod render;
@@ -98,12 +100,17 @@ enum Verb {
     Drop(change::DropArgs),
     /// Run a payload through verify and map; deliver nothing
     Try(trial::TryArgs),
+    /// Wait for a real request, save it, suggest a mapping
+    Capture(capture::CaptureArgs),
     /// What is known of each platform: the list, or one file
     Preset(preset::PresetArgs),
     /// A local stand-in for Freshdesk, with a page that shows the tickets
     Sandbox(sandbox::SandboxArgs),
     /// Daemon, sandbox and sample events, on this machine alone
     Demo(demo::DemoArgs),
+    /// Can this queue be opened? The daemon asks, of itself
+    #[command(name = probe::PROBE_VERB, hide = true)]
+    Probe(probe::ProbeArgs),
 }
 
 /// Which envelopes.
@@ -213,9 +220,11 @@ pub fn run() -> ExitCode {
         Verb::Retry(args) => change::retry(&cli.global, args, &mut screen),
         Verb::Drop(args) => change::drop_envelopes(&cli.global, args, &mut screen),
         Verb::Try(args) => trial::run(&cli.global, args, &mut screen),
+        Verb::Capture(args) => capture::run(&cli.global, args, &mut screen),
         Verb::Preset(args) => preset::run(&cli.global, args, &mut screen),
         Verb::Sandbox(args) => sandbox::run(args).map(|()| FINE).map_err(Failure::Other),
         Verb::Demo(args) => demo::run(args),
+        Verb::Probe(args) => Ok(probe::run(args)),
     };
     match outcome {
         Ok(code) => ExitCode::from(code),

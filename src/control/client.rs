@@ -66,6 +66,25 @@ impl Daemon {
         self.read(self.agent.get(address(target)).call())
     }
 
+    /// `GET` of something that may take its time; none when it did not come before `patience` was over.
+    pub fn wait(&self, target: &str, patience: Duration) -> Result<Option<String>, AskError> {
+        let request = self.agent.get(address(target)).config().timeout_global(Some(patience)).build();
+        match request.call() {
+            Err(ureq::Error::Timeout(_)) => Ok(None),
+            Err(ureq::Error::Io(error))
+                if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) =>
+            {
+                Ok(None)
+            }
+            answer => self.read(answer).map(Some),
+        }
+    }
+
+    /// `DELETE`.
+    pub fn delete(&self, target: &str) -> Result<String, AskError> {
+        self.read(self.agent.delete(address(target)).call())
+    }
+
     /// `POST` of JSON.
     pub fn post(&self, target: &str, body: &str) -> Result<String, AskError> {
         self.read(self.agent.post(address(target)).send(body))

@@ -154,8 +154,14 @@ impl Filter {
     }
 
     /// Whether an envelope can pass, judged without its text.
-    pub(super) fn may_pass(&self, entry: &Entry, in_flight: bool) -> bool {
+    pub(super) fn may_pass(&self, entry: &Entry, in_flight: bool, now: Timestamp) -> bool {
         let word = state_word(entry.state, in_flight);
+        let age = now.since(entry.received_at).as_secs();
+        if self.since_seconds.is_some_and(|seconds| age > seconds)
+            || self.until_seconds.is_some_and(|seconds| age < seconds)
+        {
+            return false;
+        }
         (self.states.is_empty() || self.states.iter().any(|state| state == word))
             && self.source.as_ref().is_none_or(|source| *source == entry.source)
     }
@@ -300,8 +306,11 @@ fn line(write: &Write) -> String {
             let who = who.into_iter().flatten().next().map_or("nobody", String::as_str);
             format!("create ticket {:?} for {who}", ticket.subject)
         }
+        Write::AddNote(note) if note.reply => "reply to the customer in the conversation's ticket".to_owned(),
         Write::AddNote(note) if note.private => "add a private note to the conversation's ticket".to_owned(),
         Write::AddNote(_) => "add a public note to the conversation's ticket".to_owned(),
+        Write::UpdateTicket(_) => "change the conversation's ticket".to_owned(),
+        Write::PutContact(_) => "find the requester's contact and fill it, or make it".to_owned(),
     }
 }
 

@@ -149,15 +149,18 @@ impl Attempt<'_> {
         if let Some(doubt) = doubt
             && let Some(ticket) = self.look(write, &marker, doubt)?
         {
-            self.ticket = Some(ticket);
-            self.opened |= matches!(write, Write::CreateTicket(_));
+            self.arrived(ticket);
             return Ok(());
         }
         self.begin()?;
         let outcome = self.send(write, &marker);
-        self.judge(outcome)?;
-        self.opened |= matches!(write, Write::CreateTicket(_));
-        Ok(())
+        self.judge(outcome)
+    }
+
+    /// A write is in this ticket. Where it is another one than the plan was made with, this plan opened it.
+    fn arrived(&mut self, ticket: u64) {
+        self.opened |= self.ticket != Some(ticket);
+        self.ticket = Some(ticket);
     }
 
     /// Another worker may have been told to wait since this attempt got its permit.
@@ -171,12 +174,16 @@ impl Attempt<'_> {
         Err(self.deferred(self.lease.attempts, self.after(left), doubt, reason))
     }
 
-    fn send(&self, write: &Write, marker: &str) -> Outcome {
-        match (write, self.ticket) {
+    /// What the write came to; `None` when it is done and concerns no ticket.
+    fn send(&self, write: &Write, marker: &str) -> Option<Outcome> {
+        let outcome = match (write, self.ticket) {
             (Write::CreateTicket(fields), _) => self.orders.desk.create_ticket(fields, marker),
             (Write::AddNote(note), Some(ticket)) => self.orders.desk.add_note(ticket, note, marker),
-            (Write::AddNote(_), None) => no_ticket(),
-        }
+            (Write::UpdateTicket(update), Some(ticket)) => self.orders.desk.update_ticket(ticket, update),
+            (Write::AddNote(_) | Write::UpdateTicket(_), None) => no_ticket(),
+            (Write::PutContact(contact), _) => return self.orders.desk.put_contact(contact).err(),
+        };
+        Some(outcome)
     }
 
     /// Is what may have been sent already there? `None` when it may be sent (again).
@@ -188,12 +195,14 @@ impl Attempt<'_> {
             let reason = "cut off while sending, will look before resending".to_owned();
             return Err(self.deferred(self.lease.attempts, safe_from, Some(doubt), reason));
         }
-        let looked = match write {
-            Write::CreateTicket(fields) => self.find_ticket(&fields.requester, marker, doubt.since),
-            Write::AddNote(_) => match self.ticket {
-                Some(ticket) => self.orders.desk.find_note(ticket, marker),
-                None => Looked::Absent,
-            },
+        let looked = match (write, self.ticket) {
+            // Done twice they are as done once, and nothing of an earlier attempt is under way any more.
+            (Write::UpdateTicket(_) | Write::PutContact(_), _) => return Ok(None),
+            (Write::CreateTicket(fields), _) => self.find_ticket(&fields.requester, marker, doubt.since),
+            (Write::AddNote(note), Some(ticket)) => {
+                self.orders.desk.find_follow_up(ticket, note, marker, doubt.since)
+            }
+            (Write::AddNote(_), None) => Looked::Absent,
         };
         match looked {
             Looked::Found { ticket } => {
@@ -251,15 +260,21 @@ impl Attempt<'_> {
         }
     }
 
-    fn judge(&mut self, outcome: Outcome) -> Go<()> {
-        let now = self.dispatch.clock.monotonic();
-        match outcome {
-            Outcome::Delivered { ticket } => {
-                self.ticket = Some(ticket);
-                let rate = self.orders.desk.rate();
-                self.dispatch.account().succeeded(rate, now);
-                Ok(())
+    fn judge(&mut self, outcome: Option<Outcome>) -> Go<()> {
+        let outcome = match outcome {
+            Some(Outcome::Delivered { ticket }) => {
+                self.arrived(ticket);
+                None
             }
+            outcome => outcome,
+        };
+        let Some(outcome) = outcome else {
+            let (rate, now) = (self.orders.desk.rate(), self.dispatch.clock.monotonic());
+            self.dispatch.account().succeeded(rate, now);
+            return Ok(());
+        };
+        match outcome {
+            Outcome::Delivered { .. } => Ok(()),
             Outcome::Rejected { reason } => {
                 self.dispatch.account().answered();
                 Err(Stop(Change::Buried { doubt: None, ran: Some(self.ran()), reason }))
@@ -314,9 +329,8 @@ impl Attempt<'_> {
 
     /// One write of several is done.
     fn progressed(&mut self, step: u32) -> Option<Change> {
-        let ticket = self.ticket?;
         self.begun = false;
-        let written = self.dispatch.spool.progress(self.lease.envelope.id, step, ticket, self.opened);
+        let written = self.dispatch.spool.progress(self.lease.envelope.id, step, self.ticket, self.opened);
         written.err().map(|error| {
             let due = self.after(self.orders.backoff.bounds(1).1);
             let doubt = Some(in_doubt(self.lease, self.at));
@@ -373,7 +387,9 @@ fn log_change(id: Id, source: &str, change: &Change, age: Duration) {
                 seconds(age)
             );
         }
-        Change::Delivered { ticket: None, .. } => log::info!("nothing to write id={id} source={source}"),
+        Change::Delivered { ticket: None, .. } => {
+            log::info!("attempt delivered id={id} source={source} ticket=none age={}", seconds(age));
+        }
         Change::Deferred { due, ran, reason, doubt, .. } => {
             let word = if doubt.is_some() { "unknown" } else { "deferred" };
             let next = seconds(due.since(ran.at.plus(ran.took)));

@@ -3,7 +3,7 @@
 use super::*;
 use crate::clock::ManualClock;
 use crate::freshdesk::outcome::Looked;
-use crate::freshdesk::write::{NoteFields, Requester, TicketFields};
+use crate::freshdesk::write::{ContactFields, NoteFields, Requester, TicketFields, UpdateFields};
 use crate::spool::{Change, Limits, State};
 use std::collections::VecDeque;
 use tempfile::TempDir;
@@ -97,6 +97,22 @@ impl Desk for ScriptedDesk {
 
     fn add_note(&self, ticket: u64, note: &NoteFields, marker: &str) -> Outcome {
         self.write("note", Some(ticket), &note.body, marker)
+    }
+
+    fn update_ticket(&self, ticket: u64, update: &UpdateFields) -> Outcome {
+        self.write("update", Some(ticket), &update.tags_add.join(","), "")
+    }
+
+    fn put_contact(&self, contact: &ContactFields) -> Result<(), Outcome> {
+        let name = contact.requester.name.clone().unwrap_or_default();
+        match self.write("contact", Some(0), &name, "") {
+            Outcome::Delivered { .. } => Ok(()),
+            outcome => Err(outcome),
+        }
+    }
+
+    fn find_follow_up(&self, ticket: u64, _: &NoteFields, marker: &str, _: Timestamp) -> Looked {
+        self.find_note(ticket, marker)
     }
 
     fn find_ticket(&self, _: &Requester, marker: &str, _: Timestamp) -> Looked {

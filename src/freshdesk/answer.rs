@@ -26,6 +26,10 @@ pub(super) enum Subject {
     NewTicket,
     /// `POST /tickets/{id}/notes`, and `GET /tickets/{id}/conversations`.
     NoteOn(u64),
+    /// `GET` and `PUT /tickets/{id}`.
+    Ticket(u64),
+    /// `POST /contacts`, `PUT /contacts/{id}`.
+    Contact,
     /// Lists, and `GET /agents/me`.
     Account,
 }
@@ -105,6 +109,12 @@ impl Answer {
         }
     }
 
+    /// Whether a file was refused for its size.
+    pub(super) fn refuses_files(&self) -> bool {
+        self.status == 413
+            || self.status == 400 && refusal::is_about_size_of(self.json().as_ref(), "attachments")
+    }
+
     /// What the answer to a question comes to, when it is not the wished-for one.
     pub(super) fn looked(&self, subject: Subject) -> Looked {
         match self.verdict(subject) {
@@ -137,9 +147,9 @@ impl Answer {
         let id_in_body = || self.json::<Value>()?.get("id")?.as_u64().filter(|&id| id > 0);
         match subject {
             Subject::NoteOn(ticket) if self.status == 201 => Some(ticket),
-            Subject::NoteOn(ticket) => id_in_body().map(|_| ticket),
+            Subject::NoteOn(ticket) | Subject::Ticket(ticket) => id_in_body().map(|_| ticket),
             Subject::NewTicket => id_in_body().or_else(|| ticket_in_location(self.location.as_deref()?)),
-            Subject::Account => None,
+            Subject::Contact | Subject::Account => None,
         }
     }
 
@@ -184,9 +194,10 @@ impl Answer {
 
     fn not_found(&self, subject: Subject) -> Verdict {
         match subject {
-            Subject::NoteOn(ticket) => Verdict::Never(format!(
+            Subject::NoteOn(ticket) | Subject::Ticket(ticket) => Verdict::Never(format!(
                 "freshdesk 404: ticket {ticket} was deleted, set followup.when_closed"
             )),
+            Subject::Contact => Verdict::Never("freshdesk 404: the contact was deleted meanwhile".to_owned()),
             Subject::NewTicket | Subject::Account => {
                 denied("freshdesk 404: no such account, freshdesk.domain is wrong".to_owned())
             }

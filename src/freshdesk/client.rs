@@ -2,14 +2,15 @@
 //!
 //! **Invariants:** every request goes to the account's own host with `Authorization`, and to no other,
 //! because redirects and links in answers are never followed. Every phase has a deadline. Nothing is
-//! retried here: one call, at most one request (looking is several questions, and no writes).
+//! retried here: one call is one request that writes; beside it there may be questions (is the ticket closed, which
+//! contact is it), and writes that can be done twice. What was surely refused for its files goes once more without.
 
 use super::address::{self, Base};
 use super::answer::{Answer, Subject};
 use super::failure::Failure;
 use super::outcome::{Cause, Looked, Outcome, Rate};
-use super::write::{NoteFields, Requester, TicketFields};
-use super::{Desk, look, request, tap, tls};
+use super::write::{Attachment, ContactFields, NoteFields, Requester, TicketFields, UpdateFields};
+use super::{Desk, form, look, request, tap, tls};
 use crate::clock::Timestamp;
 use base64::Engine;
 use serde_json::Value;
@@ -183,6 +184,52 @@ impl Client {
         self.exchange("POST", path, call)
     }
 
+    /// Changes `path`, which begins with `/api/v2/`.
+    pub(super) fn put(&self, path: &str, body: &Value) -> Result<Answer, Failure> {
+        let call = |agent: Agent| {
+            agent
+                .put(self.address_of(path))
+                .header(header::AUTHORIZATION, &self.authorization)
+                .content_type("application/json")
+                .send(body.to_string())
+        };
+        self.exchange("PUT", path, call)
+    }
+
+    fn post_form(&self, path: &str, form: &form::Form) -> Result<Answer, Failure> {
+        let call = |agent: Agent| {
+            agent
+                .post(self.address_of(path))
+                .header(header::AUTHORIZATION, &self.authorization)
+                .content_type(&form.content_type)
+                .send(form.body.as_slice())
+        };
+        self.exchange("POST", path, call)
+    }
+
+    /// Sends `body` with files; without them, and with a line in its member `text` that says so, where they are
+    /// too large.
+    pub(super) fn post_with_files(
+        &self,
+        subject: Subject,
+        path: &str,
+        mut body: Value,
+        (text, files): (&str, &[Attachment]),
+    ) -> Outcome {
+        if files.is_empty() {
+            return self.outcome_of(subject, self.post(path, &body));
+        }
+        if let Some(fields) = body.as_object().filter(|_| !form::are_too_large(files)) {
+            let answered = self.post_form(path, &form::encode(fields, files));
+            if !answered.as_ref().is_ok_and(Answer::refuses_files) {
+                return self.outcome_of(subject, answered);
+            }
+        }
+        let said = body[text].as_str().unwrap_or_default();
+        body[text] = Value::from(format!("{said}{}", form::left_out(files)));
+        self.outcome_of(subject, self.post(path, &body))
+    }
+
     fn address_of(&self, path: &str) -> String {
         format!("{}{path}", self.base.url)
     }
@@ -219,7 +266,7 @@ impl Client {
         rate.remaining = heard.remaining.or(rate.remaining);
     }
 
-    fn outcome_of(&self, subject: Subject, result: Result<Answer, Failure>) -> Outcome {
+    pub(super) fn outcome_of(&self, subject: Subject, result: Result<Answer, Failure>) -> Outcome {
         match result {
             Ok(answer) => answer.outcome(subject),
             Err(Failure { sent: true, reason }) => Outcome::Unknown { reason },
@@ -236,12 +283,24 @@ impl Desk for Client {
             let reason = "mapping: the requester has no email, external_id or phone".to_owned();
             return Outcome::Rejected { reason };
         };
-        self.outcome_of(Subject::NewTicket, self.post("/api/v2/tickets", &body))
+        let files = ("description", fields.attachments.as_slice());
+        self.post_with_files(Subject::NewTicket, "/api/v2/tickets", body, files)
     }
 
     fn add_note(&self, ticket: u64, note: &NoteFields, marker: &str) -> Outcome {
-        let path = format!("/api/v2/tickets/{ticket}/notes");
-        self.outcome_of(Subject::NoteOn(ticket), self.post(&path, &request::note(note, marker)))
+        self.follow_up(ticket, note, marker)
+    }
+
+    fn update_ticket(&self, ticket: u64, update: &UpdateFields) -> Outcome {
+        self.update(ticket, update)
+    }
+
+    fn put_contact(&self, contact: &ContactFields) -> Result<(), Outcome> {
+        self.find_and_fill(contact)
+    }
+
+    fn find_follow_up(&self, ticket: u64, note: &NoteFields, marker: &str, since: Timestamp) -> Looked {
+        self.look_for_follow_up(ticket, note, (marker, since))
     }
 
     fn find_ticket(&self, requester: &Requester, marker: &str, since: Timestamp) -> Looked {

@@ -22,7 +22,7 @@ fn create(client: &Client) -> Outcome {
 }
 
 fn add_note(client: &Client) -> Outcome {
-    let note = NoteFields { body: "<p>x</p>".to_owned(), private: true, notify_emails: vec![] };
+    let note = NoteFields { body: "<p>x</p>".to_owned(), private: true, ..NoteFields::default() };
     client.add_note(8812, &note, MARKER)
 }
 

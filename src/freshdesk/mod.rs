@@ -6,7 +6,10 @@
 mod address;
 mod answer;
 pub mod client;
+mod contact;
 mod failure;
+mod followup;
+mod form;
 mod look;
 pub mod outcome;
 mod refusal;
@@ -21,18 +24,26 @@ pub use client::{ApiKey, Client, ClientConfig, ClientError};
 
 use crate::clock::Timestamp;
 use outcome::{Looked, Outcome, Rate};
-use write::{NoteFields, Requester, TicketFields};
+use write::{ContactFields, NoteFields, Requester, TicketFields, UpdateFields};
 
 /// A Freshdesk account, or its stand-in.
 pub trait Desk: Send + Sync {
     /// Creates a ticket that carries `marker` (as a tag or in the configured custom field).
     fn create_ticket(&self, fields: &TicketFields, marker: &str) -> Outcome;
-    /// Adds a note that carries `marker` in its body.
+    /// Adds a note or a reply that carries `marker` in its body; the ticket is first opened again, or another one
+    /// opened instead, as `note.when_closed` says.
     fn add_note(&self, ticket: u64, note: &NoteFields, marker: &str) -> Outcome;
+    /// Changes a ticket. Done twice it is as done once.
+    fn update_ticket(&self, ticket: u64, update: &UpdateFields) -> Outcome;
+    /// Finds a contact and fills what it lacks, or makes it. Done twice it is as done once. The error is never
+    /// `Delivered`.
+    fn put_contact(&self, contact: &ContactFields) -> Result<(), Outcome>;
     /// Looks for a ticket of `requester` with `marker`, updated since `since`.
     fn find_ticket(&self, requester: &Requester, marker: &str, since: Timestamp) -> Looked;
     /// Looks for a note with `marker` in `ticket`.
     fn find_note(&self, ticket: u64, marker: &str) -> Looked;
+    /// Looks for a note with `marker` in `ticket`, or for the ticket that was opened instead.
+    fn find_follow_up(&self, ticket: u64, note: &NoteFields, marker: &str, since: Timestamp) -> Looked;
     /// Asks who the key belongs to: the agent's name, or why it could not be asked (always `Deferred`).
     fn probe(&self) -> Result<String, Outcome>;
     /// What the last answer said of the account's budget.
@@ -45,7 +56,12 @@ pub trait Desk: Send + Sync {
 pub fn call(write: &write::Write, ticket: &str) -> (&'static str, String) {
     match write {
         write::Write::CreateTicket(_) => ("POST", "/api/v2/tickets".to_owned()),
+        write::Write::AddNote(note) if note.reply => ("POST", format!("/api/v2/tickets/{ticket}/reply")),
         write::Write::AddNote(_) => ("POST", format!("/api/v2/tickets/{ticket}/notes")),
+        write::Write::UpdateTicket(_) => ("PUT", format!("/api/v2/tickets/{ticket}")),
+        write::Write::PutContact(_) => {
+            ("POST", "/api/v2/contacts (or PUT to the one that is there, what it lacks)".to_owned())
+        }
     }
 }
 
@@ -55,5 +71,7 @@ pub fn preview(write: &write::Write) -> serde_json::Value {
     match write {
         write::Write::CreateTicket(fields) => request::ticket(fields, MARKER, None).unwrap_or_default(),
         write::Write::AddNote(note) => request::note(note, MARKER),
+        write::Write::UpdateTicket(update) => request::update_preview(update),
+        write::Write::PutContact(contact) => contact::preview(contact),
     }
 }

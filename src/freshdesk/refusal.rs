@@ -31,11 +31,29 @@ pub(super) fn code(body: Option<&Value>) -> Option<String> {
 
 /// Whether the body complains of an invalid value in `field`, and of nothing else.
 pub(super) fn is_invalid_value_of(body: Option<&Value>, field: &str) -> bool {
+    complains_only_of(body, field, "invalid_value")
+}
+
+/// Whether the body complains of the size of `field`, and of nothing else.
+pub(super) fn is_about_size_of(body: Option<&Value>, field: &str) -> bool {
+    complains_only_of(body, field, "invalid_size")
+}
+
+fn complains_only_of(body: Option<&Value>, field: &str, code: &str) -> bool {
     let errors = errors(body);
-    let about_it = |error: &FieldError| {
-        error.field.as_deref() == Some(field) && error.code.as_deref() == Some("invalid_value")
-    };
+    let about_it =
+        |error: &FieldError| error.field.as_deref() == Some(field) && error.code.as_deref() == Some(code);
     !errors.is_empty() && errors.iter().all(about_it)
+}
+
+/// Fields whose value another record has already, and whose record that is (409).
+pub(super) fn duplicates(body: Option<&Value>) -> Vec<(String, Option<u64>)> {
+    let listed = body.and_then(|body| body.get("errors")).and_then(Value::as_array);
+    let read = |error: &Value| {
+        let owner = error.pointer("/additional_info/user_id").and_then(Value::as_u64);
+        Some((error.get("field").and_then(name)?, owner))
+    };
+    listed.into_iter().flatten().filter_map(read).collect()
 }
 
 /// What a documented code means, in words that go after a field's name or stand alone.
@@ -110,13 +128,24 @@ fn setting(field: &str, subject: Subject) -> Option<String> {
         (Subject::NewTicket, other) => Some(format!("ticket.{other}")),
         (Subject::NoteOn(_), "notify_emails") => Some("note.notify".to_owned()),
         (Subject::NoteOn(_), other) => Some(format!("note.{other}")),
+        (Subject::Ticket(_), custom) if custom.starts_with("cf_") => {
+            Some(format!("update.custom_fields.{custom}"))
+        }
+        (Subject::Ticket(_), "tags") => Some("update.tags_add".to_owned()),
+        (Subject::Ticket(_), other) => Some(format!("update.{other}")),
+        (Subject::Contact, "unique_external_id") => Some("contact.external_id".to_owned()),
+        (Subject::Contact, "tags") => Some("contact.tags_add".to_owned()),
+        (Subject::Contact, other) => Some(match field.strip_prefix("custom_fields.") {
+            Some(custom) => format!("contact.custom_fields.{custom}"),
+            None => format!("contact.{other}"),
+        }),
         (Subject::Account, _) => None,
     }
 }
 
 fn without_body(status: u16, subject: Subject) -> String {
     match (status, subject) {
-        (405, Subject::NoteOn(ticket)) => {
+        (405, Subject::NoteOn(ticket) | Subject::Ticket(ticket)) => {
             format!("ticket {ticket} is spam or deleted, set followup.when_closed")
         }
         (405, _) => "the requester's contact is blocked or deleted".to_owned(),

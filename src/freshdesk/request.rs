@@ -4,7 +4,7 @@
 //! identifier is sent, because precedence among several is undocumented, and a search uses the same one.
 //! Every write carries its marker.
 
-use super::write::{NoteFields, Requester, TicketFields};
+use super::write::{NoteFields, Requester, TicketFields, UpdateFields};
 use serde_json::{Map, Value, json};
 
 /// Freshdesk's limit; the marker is one of them.
@@ -116,15 +116,53 @@ fn insert_marked(
     }
 }
 
-/// The body of `POST /tickets/{id}/notes`. The marker is a visible line, because Freshdesk's sanitiser
-/// may take hidden markup away.
+/// The body of `POST /tickets/{id}/notes` or `/reply`. The marker is a visible line, because Freshdesk's
+/// sanitiser may take hidden markup away.
 pub(super) fn note(note: &NoteFields, marker: &str) -> Value {
     let body = format!("{}<div style=\"color:#888;font-size:11px\">ref {marker}</div>", note.body);
+    if note.reply {
+        return json!({ "body": body });
+    }
     let mut request = json!({ "body": body, "private": note.private });
     if !note.notify_emails.is_empty() {
         request["notify_emails"] = json!(note.notify_emails);
     }
     request
+}
+
+/// The body of `PUT /tickets/{id}`, its tags excepted.
+pub(super) fn update(update: &UpdateFields) -> Map<String, Value> {
+    let mut body = Map::new();
+    let numbers = [
+        ("status", update.status),
+        ("priority", update.priority),
+        ("group_id", update.group_id),
+        ("product_id", update.product_id),
+        ("responder_id", update.responder_id),
+    ];
+    for (name, number) in numbers {
+        if let Some(number) = number {
+            body.insert(name.to_owned(), json!(number));
+        }
+    }
+    if let Some(ticket_type) = &update.ticket_type {
+        body.insert("type".to_owned(), json!(ticket_type));
+    }
+    if !update.custom_fields.is_empty() {
+        body.insert("custom_fields".to_owned(), Value::Object(update.custom_fields.clone()));
+    }
+    body
+}
+
+/// An update for people: which tags the ticket will have is known only when it is asked.
+pub(super) fn update_preview(fields: &UpdateFields) -> Value {
+    let mut body = update(fields);
+    for (name, tags) in [("tags_add", &fields.tags_add), ("tags_remove", &fields.tags_remove)] {
+        if !tags.is_empty() {
+            body.insert(name.to_owned(), json!(tags));
+        }
+    }
+    Value::Object(body)
 }
 
 #[cfg(test)]
@@ -192,7 +230,7 @@ mod tests {
 
     #[test]
     fn a_note_ends_with_its_marker() {
-        let mut fields = NoteFields { body: "<p>x</p>".to_owned(), private: true, notify_emails: vec![] };
+        let mut fields = NoteFields { body: "<p>x</p>".to_owned(), private: true, ..NoteFields::default() };
         let line = r#"<div style=\"color:#888;font-size:11px\">ref ds-1</div>"#;
         let expect = format!(r#"{{"body":"<p>x</p>{line}","private":true}}"#);
         assert_eq!(note(&fields, "ds-1").to_string(), expect);

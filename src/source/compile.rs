@@ -3,10 +3,11 @@
 use super::Source;
 use super::find::{Finder, Finders, Path};
 use super::fold::fold;
-use super::layers::{Compiler, NoteMap, Place, RequesterMap, TicketMap};
+use super::layers::{Compiler, Place, RequesterMap, TicketMap};
 use super::presets::{self, Preset};
 use super::problem::{Layer, Origin, Problem};
-use super::table::{FinderTable, RequesterTable, RuleTable, SourceTable, Text, TicketTable, VerifyTable};
+use super::rule::{self, Effects, Rule};
+use super::table::{FinderTable, RequesterTable, SourceTable, Text, TicketTable, VerifyTable};
 use super::template::{Engine, Template};
 use super::{phone, words};
 use crate::verify::{Encoding, Scheme, Secret, Verifier};
@@ -14,37 +15,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use toml::Spanned;
-
-/// What a rule does with an event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Action {
-    Ticket,
-    Note,
-    Ignore,
-}
-
-impl Action {
-    /// As it is written after `do`.
-    pub fn word(self) -> &'static str {
-        match self {
-            Action::Ticket => "ticket",
-            Action::Note => "note",
-            Action::Ignore => "ignore",
-        }
-    }
-}
-
-/// One rule, its keys laid over the source's.
-pub(super) struct Rule {
-    /// `rule[1]`, for reasons.
-    pub name: String,
-    /// Whose table it is in.
-    pub layer: Layer,
-    pub when: Option<Arc<Template>>,
-    pub action: Action,
-    pub ticket: TicketMap,
-    pub note: NoteMap,
-}
 
 const SCHEMES: &str = "none, header, bearer, basic, query, hmac-sha256-hex, hmac-sha256-base64";
 
@@ -75,19 +45,13 @@ impl Source {
             origins: BTreeMap::new(),
         };
         let verifier = verifier(&mut compiler, &stack, secrets);
-        let ticket = ticket(&mut compiler, &stack, ticket_defaults);
-        let mut note = NoteMap::default();
-        for (layer, table) in &stack {
-            if let Some(table) = &table.note {
-                note.overlay(compiler.note(Place { layer: *layer, table: "note" }, table));
-            }
-        }
+        let effects = effects(&mut compiler, &stack, ticket_defaults);
         let texts = Texts::compile(&mut compiler, &stack);
         let requester = requester(&mut compiler, &stack, "requester", |table| table.requester.as_ref());
         let fallback = requester_if_any(&mut compiler, &stack, "fallback_requester", |table| {
             table.fallback_requester.as_ref()
         });
-        let rules = rules(&mut compiler, &stack, (&ticket, &note));
+        let rules = rules(&mut compiler, &stack, &effects);
         let windows = windows(&mut compiler, &stack);
         let (Some(texts), true) = (texts, compiler.problems.is_empty()) else {
             return Err(compiler.problems);
@@ -103,8 +67,7 @@ impl Source {
             finders: Arc::new(finders),
             requester,
             fallback,
-            ticket,
-            note,
+            effects,
             rules,
             origins: compiler.origins,
             engine: compiler.engine,
@@ -256,52 +219,34 @@ fn windows(compiler: &mut Compiler, stack: &Stack<'_>) -> Windows {
 }
 
 /// The admin's rules before the preset's.
-fn rules(compiler: &mut Compiler, stack: &Stack<'_>, base: (&TicketMap, &NoteMap)) -> Vec<Rule> {
+fn rules(compiler: &mut Compiler, stack: &Stack<'_>, base: &Effects) -> Vec<Rule> {
     let mut rules = Vec::new();
     for (layer, table) in stack.iter().rev() {
         for (index, table) in table.rule.iter().flatten().enumerate() {
             let name = format!("rule[{}]", index + 1);
-            rules.extend(rule(compiler, (*layer, name), table, base));
+            rules.extend(rule::compile(compiler, (*layer, name), table, base));
         }
     }
     rules
 }
 
-fn rule(
-    compiler: &mut Compiler,
-    (layer, name): (Layer, String),
-    table: &RuleTable,
-    (ticket, note): (&TicketMap, &NoteMap),
-) -> Option<Rule> {
-    let place = Place { layer, table: &name };
-    let when = table.when.as_ref().map(|text| compiler.condition(place, "when", text));
-    let (mut ticket, mut note) = (ticket.clone(), note.clone());
-    if let Some(table) = &table.ticket {
-        let key = format!("{name}.ticket");
-        ticket.overlay(compiler.ticket(Place { layer, table: &key }, table));
-    }
-    if let Some(table) = &table.note {
-        let key = format!("{name}.note");
-        note.overlay(compiler.note(Place { layer, table: &key }, table));
-    }
-    let key = format!("{name}.do");
-    let action = match table.action.as_ref().map(|word| word.get_ref().as_str()) {
-        Some("ticket") => Action::Ticket,
-        Some("note") => Action::Note,
-        Some("ignore") => Action::Ignore,
-        word => {
-            let at = table.action.as_ref().or(table.when.as_ref()).map(Spanned::span);
-            let what = if word.is_some() { "expected ticket, note or ignore" } else { "is missing" };
-            let help = word.is_none().then(|| "do = \"ticket\", \"note\" or \"ignore\"".to_owned());
-            compiler.problem((layer, &key, at), what, help);
-            return None;
+/// What the source does where no rule says otherwise.
+fn effects(compiler: &mut Compiler, stack: &Stack<'_>, ticket_defaults: &TicketTable) -> Effects {
+    let mut effects = Effects { ticket: ticket(compiler, stack, ticket_defaults), ..Effects::default() };
+    for (layer, table) in stack {
+        let place = |table| Place { layer: *layer, table };
+        if let Some(table) = &table.note {
+            effects.note.overlay(compiler.note(place("note"), table));
         }
-    };
-    let when = match when {
-        Some(compiled) => Some(compiled?),
-        None => None,
-    };
-    Some(Rule { name, layer, when, action, ticket, note })
+        if let Some(table) = &table.contact {
+            effects.contact.overlay(compiler.contact(place("contact"), table));
+        }
+        if let Some(table) = &table.followup {
+            effects.followup.overlay(compiler.followup(place("followup"), table));
+        }
+        effects.attach_event = table.attach_event.unwrap_or(effects.attach_event);
+    }
+    effects
 }
 
 /// The tables of `verify` key by key, but a layer that names a scheme starts afresh.

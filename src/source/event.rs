@@ -1,7 +1,6 @@
 //! Requests to event drafts, at intake: split, kind, filter, ids, conversation. Nothing is thrown away here:
 //! what is no event becomes a draft that is buried with its reason.
 
-use super::compile::Action;
 use super::plain::{one_line, truncate};
 use super::template::Template;
 use super::view::{Headers, Surroundings, View};
@@ -219,9 +218,9 @@ impl Source {
     fn verdict(&self, mut view: View) -> Verdict {
         let conditions = self.rules.iter().filter_map(|rule| rule.when.as_ref()).chain(&self.texts.keep_if);
         if conditions.into_iter().any(|condition| condition.reads("requester"))
-            && let Ok((requester, _)) = self.resolve_requester(&view)
+            && let Ok(asking) = self.resolve_requester(&view)
         {
-            view.set_requester(&requester);
+            view.set_requester(&asking.requester);
         }
         if let Some(keep_if) = &self.texts.keep_if
             && self.engine.holds(keep_if, &view.context) == Ok(false)
@@ -229,9 +228,7 @@ impl Source {
             return Verdict::Ignore("keep_if is false".to_owned());
         }
         match self.first_rule(&view) {
-            Ok(Some(rule)) if rule.action == Action::Ignore => {
-                Verdict::Ignore(format!("{} says ignore", rule.name))
-            }
+            Ok(Some(rule)) if rule.is_ignored() => Verdict::Ignore(format!("{} says ignore", rule.name)),
             _ => Verdict::Keep,
         }
     }

@@ -1,9 +1,9 @@
 //! Why an event becomes what it becomes: each condition that was asked, with the values it looked at, and what
 //! rendered empty. For `deskspool try` and the pages that show a mapping; it holds customer text.
 
-use super::compile::Rule;
 use super::layers::{Field, NoteMap, TicketMap};
 use super::plain::{is_placeholder, one_line, truncate};
+use super::rule::Rule;
 use super::template::Template;
 use super::view::{StoredEvent, View};
 use super::{Layer, Source, value};
@@ -56,8 +56,8 @@ impl Source {
     pub fn explain(&self, stored: &StoredEvent<'_>, opens: bool) -> Explanation {
         let mut explanation = Explanation::default();
         let Ok(mut view) = self.stored_view(stored) else { return explanation };
-        if let Ok((requester, _)) = self.resolve_requester(&view) {
-            view.set_requester(&requester);
+        if let Ok(asking) = self.resolve_requester(&view) {
+            view.set_requester(&asking.requester);
         }
         if let Some(keep_if) = &self.texts.keep_if {
             let asked = self.ask("keep_if".to_owned(), Some(keep_if), &view);
@@ -68,12 +68,11 @@ impl Source {
             }
         }
         let decided = self.ask_rules(&view, &mut explanation);
-        let (ticket, note) = match decided {
-            Some(rule) => (&rule.ticket, &rule.note),
-            None => (&self.ticket, &self.note),
+        let effects = decided.map_or(&self.effects, |rule| &rule.effects);
+        explanation.empty = match opens {
+            true => self.empty_in_ticket(&effects.ticket, &view),
+            false => self.empty_in_note(&effects.note, &view),
         };
-        explanation.empty =
-            if opens { self.empty_in_ticket(ticket, &view) } else { self.empty_in_note(note, &view) };
         explanation
     }
 
@@ -81,7 +80,7 @@ impl Source {
         for rule in &self.rules {
             let name = rule_name(rule);
             let mut asked = self.ask(name.clone(), rule.when.as_ref(), view);
-            asked.says = Some(rule.action.word().to_owned());
+            asked.says = Some(rule.words());
             let (holds, faulty) = (asked.holds == Some(true), asked.holds.is_none());
             explanation.asked.push(asked);
             if holds {

@@ -2,14 +2,20 @@
 //! replace.
 
 use super::problem::{Layer, Origin, Problem, Within};
-use super::table::{NoteTable, RequesterTable, Scalar, Text, TicketTable};
+use super::table::{
+    ContactTable, FollowupTable, NoteTable, RequesterTable, Scalar, Text, TicketTable, UpdateTable,
+};
 use super::template::{Engine, Fault, Rules, Template};
 use super::words;
 use serde_json::{Number, Value as Json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 use toml::Spanned;
+
+/// A chat's burst is over sooner, and a customer should not wait longer.
+const MERGE_MAX: Duration = Duration::from_secs(3600);
 
 /// One value of a ticket.
 #[derive(Clone, Debug)]
@@ -48,6 +54,7 @@ pub(super) struct NoteMap {
     pub body: Option<Arc<Template>>,
     pub private: Option<bool>,
     pub notify: Option<Vec<Arc<Template>>>,
+    pub reply: Option<bool>,
     /// Nothing is written when the conversation has no ticket yet.
     pub is_ignored_without_ticket: Option<bool>,
 }
@@ -58,7 +65,68 @@ impl NoteMap {
         self.body = upper.body.or(self.body.take());
         self.private = upper.private.or(self.private);
         self.notify = upper.notify.or(self.notify.take());
+        self.reply = upper.reply.or(self.reply);
         self.is_ignored_without_ticket = upper.is_ignored_without_ticket.or(self.is_ignored_without_ticket);
+    }
+}
+
+/// What an update changes; without layers below, because each rule says all of its own.
+#[derive(Clone, Debug, Default)]
+pub(super) struct UpdateMap {
+    /// By key as written: `status`, `group_id`, `type`, …
+    pub fields: BTreeMap<&'static str, Field>,
+    pub tags_add: Option<Vec<Arc<Template>>>,
+    pub tags_remove: Option<Vec<Arc<Template>>>,
+    pub custom_fields: BTreeMap<String, Field>,
+    /// A ticket is opened when the conversation has none yet.
+    pub opens_ticket: bool,
+}
+
+impl UpdateMap {
+    /// Is there any key that could change a ticket?
+    pub fn changes_something(&self) -> bool {
+        let has = |tags: &Option<Vec<Arc<Template>>>| tags.as_ref().is_some_and(|tags| !tags.is_empty());
+        !self.fields.is_empty()
+            || !self.custom_fields.is_empty()
+            || has(&self.tags_add)
+            || has(&self.tags_remove)
+    }
+}
+
+/// A contact's keys.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ContactMap {
+    /// By key as written: `name`, `job_title`, …
+    pub fields: BTreeMap<&'static str, Arc<Template>>,
+    pub tags_add: Option<Vec<Arc<Template>>>,
+    pub custom_fields: BTreeMap<String, Field>,
+    pub overwrite: Option<bool>,
+}
+
+impl ContactMap {
+    /// Lays `upper` over this.
+    pub fn overlay(&mut self, upper: ContactMap) {
+        self.fields.extend(upper.fields);
+        self.custom_fields.extend(upper.custom_fields);
+        self.tags_add = upper.tags_add.or(self.tags_add.take());
+        self.overwrite = upper.overwrite.or(self.overwrite);
+    }
+}
+
+/// What becomes of a conversation's later events.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct FollowupMap {
+    /// A resolved, closed or deleted ticket gets a successor; else it is opened again.
+    pub opens_new_ticket: Option<bool>,
+    /// How long a note waits for others.
+    pub merge: Option<Duration>,
+}
+
+impl FollowupMap {
+    /// Lays `upper` over this.
+    pub fn overlay(&mut self, upper: FollowupMap) {
+        self.opens_new_ticket = upper.opens_new_ticket.or(self.opens_new_ticket);
+        self.merge = upper.merge.or(self.merge);
     }
 }
 
@@ -195,28 +263,127 @@ impl Compiler {
             }
         }
         let numbers = [
-            &table.status,
-            &table.priority,
-            &table.source,
-            &table.group_id,
-            &table.product_id,
-            &table.responder_id,
-            &table.company_id,
-            &table.email_config_id,
+            ("status", &table.status),
+            ("priority", &table.priority),
+            ("source", &table.source),
+            ("group_id", &table.group_id),
+            ("product_id", &table.product_id),
+            ("responder_id", &table.responder_id),
+            ("company_id", &table.company_id),
+            ("email_config_id", &table.email_config_id),
         ];
-        for (numbered, scalar) in words::NUMBERED.iter().zip(numbers) {
-            if let Some(field) = scalar.as_ref().and_then(|scalar| self.number(place, numbered, scalar)) {
-                map.fields.insert(numbered.key, field);
-            }
-        }
+        self.numbers(place, &numbers, &mut map.fields);
         map.tags = self.templates(place, "tags", table.tags.as_deref());
         map.cc_emails = self.templates(place, "cc_emails", table.cc_emails.as_deref());
-        for (name, scalar) in table.custom_fields.iter().flatten() {
-            if let Some(field) = self.custom_field(place, name, scalar) {
-                map.custom_fields.insert(name.clone(), field);
+        map.custom_fields = self.custom_fields(place, table.custom_fields.as_ref());
+        map
+    }
+
+    fn numbers(
+        &mut self,
+        place: Place<'_>,
+        written: &[(&str, &Option<Spanned<Scalar>>)],
+        fields: &mut BTreeMap<&'static str, Field>,
+    ) {
+        for (key, scalar) in written {
+            let numbered = words::numbered(key).expect("every key of these tables is in the list");
+            if let Some(field) = scalar.as_ref().and_then(|scalar| self.number(place, numbered, scalar)) {
+                fields.insert(numbered.key, field);
             }
         }
+    }
+
+    fn custom_fields(
+        &mut self,
+        place: Place<'_>,
+        table: Option<&BTreeMap<String, Spanned<Scalar>>>,
+    ) -> BTreeMap<String, Field> {
+        let mut fields = BTreeMap::new();
+        for (name, scalar) in table.into_iter().flatten() {
+            if let Some(field) = self.custom_field(place, name, scalar) {
+                fields.insert(name.clone(), field);
+            }
+        }
+        fields
+    }
+
+    /// A rule's `update` table.
+    pub fn update(&mut self, place: Place<'_>, table: &UpdateTable) -> UpdateMap {
+        let mut map = UpdateMap::default();
+        if let Some(template) = table.ticket_type.as_ref().and_then(|text| self.template(place, "type", text))
+        {
+            map.fields.insert("type", Field::Template(template));
+        }
+        let numbers = [
+            ("status", &table.status),
+            ("priority", &table.priority),
+            ("group_id", &table.group_id),
+            ("product_id", &table.product_id),
+            ("responder_id", &table.responder_id),
+        ];
+        self.numbers(place, &numbers, &mut map.fields);
+        map.tags_add = self.templates(place, "tags_add", table.tags_add.as_deref());
+        map.tags_remove = self.templates(place, "tags_remove", table.tags_remove.as_deref());
+        map.custom_fields = self.custom_fields(place, table.custom_fields.as_ref());
+        map.opens_ticket = self.word(place, "if_none", &table.if_none, ["ticket", "ignore"]) == Some(0);
         map
+    }
+
+    /// A `contact` table.
+    pub fn contact(&mut self, place: Place<'_>, table: &ContactTable) -> ContactMap {
+        let texts = [
+            ("name", &table.name),
+            ("email", &table.email),
+            ("phone", &table.phone),
+            ("mobile", &table.mobile),
+            ("external_id", &table.external_id),
+            ("job_title", &table.job_title),
+            ("address", &table.address),
+            ("description", &table.description),
+        ];
+        let mut map = ContactMap { overwrite: table.overwrite, ..ContactMap::default() };
+        for (key, text) in texts {
+            if let Some(template) = text.as_ref().and_then(|text| self.template(place, key, text)) {
+                map.fields.insert(key, template);
+            }
+        }
+        map.tags_add = self.templates(place, "tags_add", table.tags_add.as_deref());
+        map.custom_fields = self.custom_fields(place, table.custom_fields.as_ref());
+        map
+    }
+
+    /// A `followup` table.
+    pub fn followup(&mut self, place: Place<'_>, table: &FollowupTable) -> FollowupMap {
+        let when_closed = self.word(place, "when_closed", &table.when_closed, ["reopen", "new-ticket"]);
+        let merge = table.merge.as_ref().and_then(|text| {
+            let merge = words::duration(text.get_ref()).filter(|merge| *merge <= MERGE_MAX);
+            if merge.is_none() {
+                let key = place.key("merge");
+                let what = "expected a duration from 0s to 1h, like \"2m\"";
+                self.problem((place.layer, &key, Some(text.span())), what, None);
+            }
+            merge
+        });
+        FollowupMap { opens_new_ticket: when_closed.map(|index| index == 1), merge }
+    }
+
+    /// Which of two words stands there.
+    fn word(
+        &mut self,
+        place: Place<'_>,
+        key: &str,
+        word: &Option<Spanned<String>>,
+        allowed: [&str; 2],
+    ) -> Option<usize> {
+        let word = word.as_ref()?;
+        let index = allowed.iter().position(|allowed| allowed == word.get_ref());
+        let key = place.key(key);
+        self.origin((place.layer, &key), Some(word.span()));
+        if index.is_none() {
+            let what = format!("expected {} or {}", allowed[0], allowed[1]);
+            self.problem((place.layer, &key, Some(word.span())), what, None);
+        }
+        index
     }
 
     fn number(
@@ -262,20 +429,24 @@ impl Compiler {
 
     /// A `note` table.
     pub fn note(&mut self, place: Place<'_>, table: &NoteTable) -> NoteMap {
-        let if_none = table.if_none.as_ref().and_then(|word| match word.get_ref().as_str() {
-            "ticket" => Some(false),
-            "ignore" => Some(true),
-            _ => {
-                let key = place.key("if_none");
-                self.problem((place.layer, &key, Some(word.span())), "expected ticket or ignore", None);
-                None
-            }
-        });
+        let if_none = self.word(place, "if_none", &table.if_none, ["ticket", "ignore"]);
+        self.check_reply(place, table);
         NoteMap {
             body: table.body.as_ref().and_then(|text| self.template(place, "body", text)),
             private: table.private,
             notify: self.templates(place, "notify", table.notify.as_deref()),
-            is_ignored_without_ticket: if_none,
+            reply: table.reply.as_ref().map(|reply| *reply.get_ref()),
+            is_ignored_without_ticket: if_none.map(|index| index == 1),
+        }
+    }
+
+    /// A reply goes to the customer: it can be neither private nor for agents.
+    fn check_reply(&mut self, place: Place<'_>, table: &NoteTable) {
+        let Some(reply) = table.reply.as_ref().filter(|reply| *reply.get_ref()) else { return };
+        let against = [("private = true", table.private == Some(true)), ("notify", table.notify.is_some())];
+        for (other, _) in against.into_iter().filter(|(_, is_there)| *is_there) {
+            let what = format!("a reply goes to the customer by e-mail, so {other} does not go with it");
+            self.problem((place.layer, &place.key("reply"), Some(reply.span())), what, None);
         }
     }
 

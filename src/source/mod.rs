@@ -16,13 +16,16 @@
 //! | `requester`, `phone` | who asks |
 //! | `event` | requests to event drafts: split, filter, ids, conversation |
 //! | `view` | one event as templates see it |
-//! | `plan` | an event to its Freshdesk writes |
+//! | `rule` | which of them becomes what |
+//! | `plan`, `fields` | an event to its Freshdesk writes, and what they carry |
+//! | `suggest` | what an unknown event probably means, for people |
 //! | `explain` | why it becomes what it becomes, for people |
 
 mod compile;
 mod event;
 mod explain;
 mod facts;
+mod fields;
 mod filters;
 mod find;
 mod fold;
@@ -34,7 +37,9 @@ mod plan;
 mod presets;
 mod problem;
 mod requester;
+mod rule;
 mod scan;
+mod suggest;
 pub mod table;
 mod template;
 mod value;
@@ -46,12 +51,14 @@ pub use explain::{Asked, Empty, Explanation};
 pub use plan::MappingError;
 pub use presets::{Preset, preset, presets};
 pub use problem::{Layer, Origin, Problem, Within};
+pub use suggest::{Suggestion, suggest};
 pub use view::StoredEvent;
 
 use crate::verify::Verifier;
-use compile::{Rule, Texts, Windows};
+use compile::{Texts, Windows};
 use find::Finders;
-use layers::{NoteMap, RequesterMap, TicketMap};
+use layers::RequesterMap;
+use rule::{Effects, Rule};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -69,8 +76,7 @@ pub struct Source {
     finders: Arc<Finders>,
     requester: RequesterMap,
     fallback: Option<RequesterMap>,
-    ticket: TicketMap,
-    note: NoteMap,
+    effects: Effects,
     rules: Vec<Rule>,
     origins: BTreeMap<String, Origin>,
     engine: Engine,

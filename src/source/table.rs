@@ -197,6 +197,38 @@ pub struct VerifyTable {
     pub insecure: Option<bool>,
 }
 
+/// What a rule does: one word, or several.
+#[derive(Clone, Debug)]
+pub enum Actions {
+    /// `do = "note"`.
+    One(String),
+    /// `do = ["note", "update"]`, each with its place.
+    Several(Vec<Text>),
+}
+
+impl<'de> Deserialize<'de> for Actions {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OneOrSeveral;
+        impl<'de> Visitor<'de> for OneOrSeveral {
+            type Value = Actions;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("ticket, note, update, contact or ignore in quotes, or a list of them")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Actions, E> {
+                Ok(Actions::One(text.to_owned()))
+            }
+            fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<Actions, A::Error> {
+                let mut several = Vec::new();
+                while let Some(one) = list.next_element()? {
+                    several.push(one);
+                }
+                Ok(Actions::Several(several))
+            }
+        }
+        deserializer.deserialize_any(OneOrSeveral)
+    }
+}
+
 /// Paths tried in order, then synonyms looked for anywhere in the event.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -244,6 +276,8 @@ pub struct TicketTable {
     pub custom_fields: Option<BTreeMap<String, Spanned<Scalar>>>,
     /// Templates.
     pub cc_emails: Option<Vec<Text>>,
+    /// Zone in which agents read times: `America/Bogota`, `-05:00`, `UTC`.
+    pub time_zone: Option<Spanned<String>>,
 }
 
 /// Note keys.
@@ -256,6 +290,8 @@ pub struct NoteTable {
     pub private: Option<bool>,
     /// Addresses of agents, as templates.
     pub notify: Option<Vec<Text>>,
+    /// Sent to the customer by e-mail as an answer; default false.
+    pub reply: Option<Spanned<bool>>,
     /// `ticket` (default) or `ignore`: what to do when the conversation has no ticket yet.
     pub if_none: Option<Spanned<String>>,
 }
@@ -274,19 +310,93 @@ pub struct RequesterTable {
     pub external_id: Option<Text>,
 }
 
+/// What changes in the conversation's ticket.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct UpdateTable {
+    /// Word, number or template; one that renders empty changes nothing. So do all below.
+    pub status: Option<Spanned<Scalar>>,
+    /// Word, number or template.
+    pub priority: Option<Spanned<Scalar>>,
+    /// Template.
+    #[serde(rename = "type")]
+    pub ticket_type: Option<Text>,
+    /// Number or template.
+    pub group_id: Option<Spanned<Scalar>>,
+    /// Number or template.
+    pub product_id: Option<Spanned<Scalar>>,
+    /// The agent: number or template.
+    pub responder_id: Option<Spanned<Scalar>>,
+    /// Templates, as in `ticket.tags`; the ticket's other tags stay.
+    pub tags_add: Option<Vec<Text>>,
+    /// Templates; tags the ticket does not have are no mistake.
+    pub tags_remove: Option<Vec<Text>>,
+    /// Names `cf_…` and templates or values.
+    pub custom_fields: Option<BTreeMap<String, Spanned<Scalar>>>,
+    /// `ignore` (default) or `ticket`: what to do when the conversation has no ticket yet.
+    pub if_none: Option<Spanned<String>>,
+}
+
+/// What is written of the requester's contact. Identifiers and name come from `requester` where they are absent.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ContactTable {
+    /// Template.
+    pub name: Option<Text>,
+    /// Template.
+    pub email: Option<Text>,
+    /// Template.
+    pub phone: Option<Text>,
+    /// Template: the second number.
+    pub mobile: Option<Text>,
+    /// Template.
+    pub external_id: Option<Text>,
+    /// Template.
+    pub job_title: Option<Text>,
+    /// Template.
+    pub address: Option<Text>,
+    /// Plain text template: what agents read beside the name.
+    pub description: Option<Text>,
+    /// Templates; the contact's other tags stay.
+    pub tags_add: Option<Vec<Text>>,
+    /// The account's own contact fields, and templates or values.
+    pub custom_fields: Option<BTreeMap<String, Spanned<Scalar>>>,
+    /// True: what an event says replaces what is there. Default false: only empty fields are filled.
+    pub overwrite: Option<bool>,
+}
+
+/// What becomes of events after the one that opened the conversation's ticket.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FollowupTable {
+    /// `reopen` (default) or `new-ticket`: what `do = "ticket"` does when the ticket is resolved, closed or gone.
+    pub when_closed: Option<Spanned<String>>,
+    /// How long a note waits for others of its conversation, to go out with them as one.
+    pub merge: Option<Spanned<String>>,
+}
+
 /// `[[source.x.rule]]`: the first whose `when` holds decides.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RuleTable {
     /// Expression; absent means always.
     pub when: Option<Text>,
-    /// `ticket`, `note` or `ignore`.
+    /// `ticket`, `note`, `update`, `contact` or `ignore`, or a list of those that go together. Tables `update` and
+    /// `contact` of the rule are done as well, named here or not.
     #[serde(rename = "do")]
-    pub action: Option<Spanned<String>>,
+    pub actions: Option<Spanned<Actions>>,
     /// Overrides of the source's ticket keys.
     pub ticket: Option<TicketTable>,
     /// Overrides of the source's note keys.
     pub note: Option<NoteTable>,
+    /// What changes in the conversation's ticket.
+    pub update: Option<Spanned<UpdateTable>>,
+    /// Overrides of the source's contact keys.
+    pub contact: Option<Spanned<ContactTable>>,
+    /// Overrides of the source's follow-up keys.
+    pub followup: Option<FollowupTable>,
+    /// Override of the source's.
+    pub attach_event: Option<bool>,
 }
 
 /// `[source.x]`, and the whole of a preset's file.
@@ -329,6 +439,14 @@ pub struct SourceTable {
     pub ticket: Option<TicketTable>,
     /// The note that an event adds.
     pub note: Option<NoteTable>,
+    /// What is written of contacts by rules with `do = "contact"`.
+    pub contact: Option<ContactTable>,
+    /// What becomes of events after the one that opened the conversation's ticket.
+    pub followup: Option<FollowupTable>,
+    /// Attaches the event's JSON to each ticket and note; default false.
+    pub attach_event: Option<bool>,
+    /// Zone of times that the platform writes without one; default: the account's (`ticket.time_zone`).
+    pub time_zone: Option<Spanned<String>>,
     /// The admin's rules are asked before the preset's.
     pub rule: Option<Vec<RuleTable>>,
 }

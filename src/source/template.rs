@@ -96,7 +96,7 @@ impl Engine {
         text: &str,
         rules: &Rules<'_>,
     ) -> Result<Template, Fault> {
-        let is_html = key.ends_with("description") || key.ends_with("body");
+        let is_html = key.ends_with("ticket.description") || key.ends_with("note.body");
         if !text.contains('{') {
             let fixed = Some(text.to_owned());
             return Ok(Template {
@@ -268,7 +268,9 @@ fn check_names(
     rules: &Rules<'_>,
 ) -> Result<(), Fault> {
     let place = |name: &str| tokens.iter().find(|token| token.text == name).map(|token| token.offset);
-    let known = |name: &&String| NAMES.contains(&name.as_str()) || FUNCTIONS.contains(&name.as_str());
+    let known = |name: &&String| {
+        NAMES.contains(&name.as_str()) || FUNCTIONS.contains(&name.as_str()) || rules.finders.contains(*name)
+    };
     if let Some(unknown) = names.iter().find(|name| !known(name)) {
         let what = format!("uses \"{unknown}\", which does not exist");
         return Err(Fault { what, help: Some(HELP_NAMES.to_owned()), offset: place(unknown) });

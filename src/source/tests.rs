@@ -87,7 +87,7 @@ fn mistakes_are_told_with_their_places_all_at_once() {
         "[[rule]]\ndo = \"forward\"\n[[rule]]\nwhen = \"kind == 'x'\"\n[[rule]]\nwhen = \"foo\"\ndo = \"note\"\n\
          note = { if_none = \"never\" }",
         &[
-            "Admin rule[1].do: expected ticket, note or ignore [\"forward\"]",
+            "Admin rule[1].do: expected ticket, note, update, contact or ignore [\"forward\"]",
             "Admin rule[2].do: is missing [\"kind == 'x'\"]",
             "Admin rule[3].when: uses \"foo\", which does not exist [\"foo\"]",
             "Admin rule[3].note.if_none: expected ticket or ignore [\"never\"]",

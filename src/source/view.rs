@@ -54,8 +54,13 @@ impl Object for Members {
         self.get_value_by_str(key.as_str()?)
     }
 
+    /// What no member is called may be a finder: `rating` is `found.rating`.
     fn get_value_by_str(self: &Arc<Self>, key: &str) -> Option<Value> {
-        self.0.iter().find(|(name, _)| *name == key).map(|(_, value)| value.clone())
+        let member = |key: &str| self.0.iter().find(|(name, _)| *name == key).map(|(_, value)| value);
+        member(key).cloned().or_else(|| {
+            let found = value::attribute(member("found")?, key);
+            (!found.is_undefined()).then_some(found)
+        })
     }
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {
@@ -83,6 +88,15 @@ pub(super) struct View {
     pub kind: String,
     pub found: Arc<Found>,
     members: Vec<(&'static str, Value)>,
+}
+
+/// Who asks.
+pub(super) struct Asking {
+    pub requester: Requester,
+    /// What was given as e-mail address and is none.
+    pub unusable_email: Option<String>,
+    /// Nobody was named: `fallback_requester` stands in.
+    pub is_fallback: bool,
 }
 
 impl View {
@@ -124,20 +138,20 @@ impl Source {
         Ok(view)
     }
 
-    /// Who asks, the fallback if nobody is named, with what was given as e-mail address but is none.
-    pub(super) fn resolve_requester(
-        &self,
-        view: &View,
-    ) -> Result<(Requester, Option<String>), (String, String)> {
+    /// Who asks, the fallback if nobody is named.
+    pub(super) fn resolve_requester(&self, view: &View) -> Result<Asking, (String, String)> {
         let rendered = self.render_requester(&self.requester, view)?;
         let requester = requester::normalise(&rendered, &self.name, self.country);
-        let unusable = requester.email.is_none().then(|| self.unusable_email(&rendered, view)).flatten();
-        if requester::is_somebody(&requester) {
-            return Ok((requester, unusable));
-        }
-        let Some(fallback) = &self.fallback else { return Ok((requester, unusable)) };
+        let unusable_email =
+            requester.email.is_none().then(|| self.unusable_email(&rendered, view)).flatten();
+        let named = Asking { requester, unusable_email, is_fallback: false };
+        let Some(fallback) = self.fallback.as_ref().filter(|_| !requester::is_somebody(&named.requester))
+        else {
+            return Ok(named);
+        };
         let rendered = self.render_requester(fallback, view)?;
-        Ok((requester::normalise(&rendered, &self.name, self.country), unusable))
+        let requester = requester::normalise(&rendered, &self.name, self.country);
+        Ok(Asking { requester, is_fallback: true, ..named })
     }
 
     fn unusable_email(&self, rendered: &Rendered, view: &View) -> Option<String> {

@@ -134,8 +134,8 @@ pub enum Change {
     Progressed {
         /// Writes done so far.
         step: u32,
-        /// The ticket they went to.
-        ticket: u64,
+        /// The ticket they went to; none while they concern no ticket.
+        ticket: Option<u64>,
         /// This plan opened it: planned again, the conversation has none yet.
         opened: bool,
     },
@@ -260,7 +260,8 @@ impl Change {
                 encoder.u64(at.0);
             }
             Change::Progressed { step, ticket, opened } => {
-                encoder.u32(*step).u64(*ticket).u8(u8::from(*opened));
+                // Zero is no ticket's number.
+                encoder.u32(*step).u64(ticket.unwrap_or_default()).u8(u8::from(*opened));
             }
             Change::Deferred { attempts, due, doubt, ran, reason } => {
                 encoder.u32(*attempts).u64(due.0).text(reason);
@@ -293,7 +294,7 @@ impl Change {
             2 => Change::Begun { at: Timestamp(decoder.u64()?), ticket: decoder.option_u64()? },
             3 => Change::Progressed {
                 step: decoder.u32()?,
-                ticket: decoder.u64()?,
+                ticket: Some(decoder.u64()?).filter(|ticket| *ticket != 0),
                 opened: decoder.u8()? == 1,
             },
             4 => {
@@ -498,7 +499,7 @@ impl Entry {
             }
             Change::Progressed { step, ticket, opened } => {
                 self.step = *step;
-                self.ticket = Some(*ticket);
+                self.ticket = ticket.or(self.ticket);
                 self.opened = *opened;
                 self.doubt = None;
             }
@@ -609,7 +610,7 @@ mod tests {
         let doubt = Some(Doubt { since: at, looks: 1, ticket: Some(7) });
         let changes = [
             Change::Begun { at, ticket: Some(7) },
-            Change::Progressed { step: 1, ticket: 8812, opened: true },
+            Change::Progressed { step: 1, ticket: Some(8812), opened: true },
             Change::Deferred { attempts: 3, due: at, doubt, ran, reason: "503".into() },
             Change::Delivered { ticket: Some(8812), conversation: [1; 16], ran },
             Change::Buried { doubt, ran: Some(ran), reason: "gave up".into() },

@@ -2,8 +2,7 @@
 //!
 //! Nothing here changes anything but the counters of minutes.
 
-use super::queue::{QueueError, Settled};
-use super::{Entry, Envelope, Id, Spool, State};
+use super::{Entry, Envelope, Id, QueueError, Settled, Spool, State};
 use crate::clock::Timestamp;
 
 type Answer<T> = Result<T, QueueError>;

@@ -107,11 +107,7 @@ pub fn brought(
     query: &[(String, String)],
     expected: Option<&str>,
 ) -> Vec<Brought> {
-    let is_candidate = |name: &str| {
-        let name = name.to_ascii_lowercase();
-        expected.is_some_and(|expected| expected.eq_ignore_ascii_case(&name))
-            || SECRET_NAMES.iter().any(|part| name.contains(part))
-    };
+    let is_candidate = |name: &str| may_carry_secret(name, expected);
     let describe = |kind: &str, (name, value): &(String, String)| {
         let (prefix, characters) = shape(value);
         let name: String = name.to_ascii_lowercase().chars().take(NAME_CHARS_MAX).collect();
@@ -124,6 +120,24 @@ pub fn brought(
         .chain(in_query.map(|pair| describe("query parameter", pair)))
         .take(8)
         .collect()
+}
+
+/// Headers or parameters with every value hidden that may be a secret or a signature: `Bearer (29 characters)`.
+pub fn masked(pairs: &[(String, String)], expected: Option<&str>) -> Vec<(String, String)> {
+    let hide = |(name, value): &(String, String)| {
+        if !may_carry_secret(name, expected) && !name.to_ascii_lowercase().contains("cookie") {
+            return (name.clone(), value.clone());
+        }
+        let (prefix, characters) = shape(value);
+        (name.clone(), format!("{prefix}({characters} characters)"))
+    };
+    pairs.iter().map(hide).collect()
+}
+
+fn may_carry_secret(name: &str, expected: Option<&str>) -> bool {
+    let name = name.to_ascii_lowercase();
+    expected.is_some_and(|expected| expected.eq_ignore_ascii_case(&name))
+        || SECRET_NAMES.iter().any(|part| name.contains(part))
 }
 
 /// What stands before a secret, and how long the rest is.

@@ -153,7 +153,7 @@ fn presets_are_listed_and_printed_as_they_are_compiled() {
 
 #[test]
 fn help_has_examples() {
-    for verb in ["try", "preset", "refused"] {
+    for verb in ["try", "preset", "refused", "capture"] {
         let help = std::process::Command::new(BINARY).args([verb, "--help"]).output().expect("it runs");
         let text = String::from_utf8_lossy(&help.stdout).into_owned();
         assert!(text.contains("Examples:\n  deskspool "), "{text}");

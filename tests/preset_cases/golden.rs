@@ -2,7 +2,9 @@
 
 use super::Case;
 use super::world::{Done, Effect, Results};
-use deskspool::freshdesk::write::{NoteFields, Requester, TicketFields, Write};
+use deskspool::freshdesk::write::{
+    Attachment, ContactFields, NoteFields, Requester, TicketFields, UpdateFields, WhenClosed, Write,
+};
 use serde_json::{Map, Value, json};
 
 /// Longer texts are abbreviated to their ends and their length.
@@ -52,6 +54,8 @@ fn write(write: &Write) -> Value {
     match write {
         Write::CreateTicket(ticket) => json!({ "create_ticket": self::ticket(ticket) }),
         Write::AddNote(note) => json!({ "add_note": self::note(note) }),
+        Write::UpdateTicket(update) => json!({ "update_ticket": self::update(update) }),
+        Write::PutContact(contact) => json!({ "put_contact": self::contact(contact) }),
     }
 }
 
@@ -62,10 +66,14 @@ fn members(all: Value) -> Value {
     Value::Object(all.into_iter().filter(|(_, value)| is_sent(value)).collect())
 }
 
+fn requester(requester: &Requester) -> Value {
+    let Requester { name, email, phone, external_id } = requester;
+    members(json!({ "name": name, "email": email, "phone": phone, "external_id": external_id }))
+}
+
 fn ticket(ticket: &TicketFields) -> Value {
-    let Requester { name, email, phone, external_id } = &ticket.requester;
     members(json!({
-        "requester": members(json!({ "name": name, "email": email, "phone": phone, "external_id": external_id })),
+        "requester": requester(&ticket.requester),
         "subject": ticket.subject,
         "description": lines(&ticket.description),
         "status": ticket.status,
@@ -80,7 +88,39 @@ fn ticket(ticket: &TicketFields) -> Value {
         "tags": ticket.tags,
         "custom_fields": ticket.custom_fields,
         "cc_emails": ticket.cc_emails,
+        "attachments": attachments(&ticket.attachments),
     }))
+}
+
+fn update(update: &UpdateFields) -> Value {
+    members(json!({
+        "status": update.status,
+        "priority": update.priority,
+        "type": update.ticket_type,
+        "group_id": update.group_id,
+        "product_id": update.product_id,
+        "responder_id": update.responder_id,
+        "tags_add": update.tags_add,
+        "tags_remove": update.tags_remove,
+        "custom_fields": update.custom_fields,
+    }))
+}
+
+fn contact(contact: &ContactFields) -> Value {
+    members(json!({
+        "requester": requester(&contact.requester),
+        "mobile": contact.mobile,
+        "job_title": contact.job_title,
+        "address": contact.address,
+        "description": contact.description,
+        "tags_add": contact.tags_add,
+        "custom_fields": contact.custom_fields,
+        "overwrite": contact.overwrite.then_some(true),
+    }))
+}
+
+fn attachments(attachments: &[Attachment]) -> Value {
+    attachments.iter().map(|file| json!(format!("{}, {} bytes", file.name, file.bytes.len()))).collect()
 }
 
 fn note(note: &NoteFields) -> Value {
@@ -88,6 +128,13 @@ fn note(note: &NoteFields) -> Value {
         "body": lines(&note.body),
         "private": note.private,
         "notify_emails": note.notify_emails,
+        "reply": note.reply.then_some(true),
+        "attachments": attachments(&note.attachments),
+        "when_closed": match note.when_closed {
+            WhenClosed::Leave => None,
+            WhenClosed::Reopen => Some("reopen"),
+            WhenClosed::NewTicket(_) => Some("new ticket"),
+        },
     }))
 }
 

@@ -19,6 +19,7 @@ const SMALL: Plan = Plan {
     body_bytes: 300,
     segment_bytes: 6 << 10,
     garbage_min: 8 << 10,
+    renew_bytes_min: u64::MAX,
     steps: 90,
     failing_syncs: 0,
     delivered: 70,
@@ -26,8 +27,9 @@ const SMALL: Plan = Plan {
 };
 
 const PLANS: &[(Plan, usize)] = &[
-    (SMALL, 120),
-    (Plan { name: "stragglers", delivered: 40, garbage_min: 1 << 10, segment_bytes: 3 << 10, ..SMALL }, 90),
+    (SMALL, 90),
+    (Plan { name: "stragglers", delivered: 40, garbage_min: 1 << 10, segment_bytes: 3 << 10, ..SMALL }, 80),
+    (Plan { name: "generations", renew_bytes_min: 1, ..SMALL }, 60),
     (Plan { name: "failing syncs", failing_syncs: 25, ..SMALL }, 60),
     (
         Plan {

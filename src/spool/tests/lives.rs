@@ -22,6 +22,8 @@ pub struct Plan {
     pub body_bytes: usize,
     pub segment_bytes: u64,
     pub garbage_min: u64,
+    /// Small enough, and the queue moves to a new generation in the middle of it.
+    pub renew_bytes_min: u64,
     pub steps: usize,
     /// Of a hundred puts, so many meet a failing sync.
     pub failing_syncs: u64,
@@ -33,7 +35,8 @@ pub struct Plan {
 
 impl Plan {
     pub fn ground(&self, disk: Arc<TestDisk>) -> Ground {
-        Ground { disk, segment_bytes: self.segment_bytes, garbage_min: self.garbage_min }
+        let (segment_bytes, garbage_min) = (self.segment_bytes, self.garbage_min);
+        Ground { disk, segment_bytes, garbage_min, renew_bytes_min: self.renew_bytes_min, probe: None }
     }
 }
 
@@ -264,8 +267,8 @@ impl World {
         }
         self.sure();
         if self.chance(20) {
-            self.made(id, &Change::Progressed { step: 1, ticket: 1000 + id, opened: true });
-            self.spool().progress(id, 1, 1000 + id, true).expect("the queue is writable");
+            self.made(id, &Change::Progressed { step: 1, ticket: Some(1000 + id), opened: true });
+            self.spool().progress(id, 1, Some(1000 + id), true).expect("the queue is writable");
         }
         let change = if self.chance(self.plan.delivered) {
             let conversation = lease.envelope.conversation_hash();
