@@ -124,6 +124,7 @@ impl World {
             world.step();
         }
         world.spool = None;
+        world.sure();
         world
     }
 
@@ -322,10 +323,6 @@ impl World {
     pub fn directory_below(&self, root: &Path) -> PathBuf {
         root.join("var/lib/spool")
     }
-
-    pub fn plan(&self) -> &Plan {
-        &self.plan
-    }
 }
 
 /// When it is due means something only while it waits for that moment.
@@ -363,15 +360,45 @@ impl Claims<'_> {
     pub fn opened(&self, root: &Path, disk: Arc<TestDisk>) -> Result<Spool, String> {
         let ground = self.world.plan.ground(disk);
         let directory = self.world.directory_below(root);
-        let later = self.world.clock.now().plus(Duration::from_secs(3600));
-        let clock = ManualClock::at(later);
-        // Nothing was ever said of a spool whose name was not synced.
+        let clock = ManualClock::at(self.later());
         let opened = Spool::open_on(ground, &directory, limits(), clock);
         let (spool, recovery) = opened.map_err(|error| format!("does not open: {error}"))?;
         if !recovery.lost.is_empty() {
             return Err(format!("{:?} are lost", recovery.lost));
         }
         Ok(spool)
+    }
+
+    /// A time at which everything is due.
+    pub fn later(&self) -> Timestamp {
+        self.world.clock.now().plus(Duration::from_secs(3600))
+    }
+
+    /// What surely waits, and how it stands.
+    pub fn waiting(&self) -> BTreeMap<Id, Entry> {
+        let mut waiting = BTreeMap::new();
+        for (number, id) in &self.answered {
+            let allowed = self.allowed(*number, &self.world.lives[*number]);
+            if let (false, [entry]) = (allowed.absent, allowed.entries.as_slice()) {
+                waiting.insert(*id, entry.clone());
+            }
+        }
+        waiting
+    }
+
+    /// Whether an envelope has the bytes it was put with.
+    pub fn is_as_put(&self, held: &Envelope) -> bool {
+        let Some((number, life)) =
+            held.peer.parse().ok().and_then(|number: usize| Some((number, self.world.lives.get(number)?)))
+        else {
+            return false;
+        };
+        *held == Envelope { id: held.id, ..envelope(number, life.conversation, life.event, life.body_bytes) }
+    }
+
+    /// Whether an entry is the one that is expected, wherever its text lies.
+    pub fn stands(&self, entry: &Entry, expected: &Entry) -> bool {
+        Entry { place: entry.place, ..without_idle_due(expected) } == without_idle_due(entry)
     }
 
     /// What is there, by life.
