@@ -4,6 +4,8 @@
 //! (the gate's socket deadlines excepted). Wall time is for what people read and for due times; the
 //! monotonic reading is for durations, because boxes without a battery boot in 1970 and jump.
 
+pub mod zone;
+
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};

@@ -12,8 +12,11 @@
 //! | `GET /capture?source=…&as=…` | a [`Captured`](crate::capture::Captured), when one comes |
 //! | `DELETE /capture?as=…` | nothing; who asked waits no more |
 //! | `POST /count`, `/retry`, `/drop` | takes a [`Selection`], answers a [`Done`] |
+//! | `POST /hold`, `/release` | takes an [`Aside`], a [`Selection`]; answers a [`Done`] |
+//! | `POST /pause`, `/resume` | takes an [`Aside`]; answers `{"text":…}` |
 //! | `POST /reload` | `{"text":…}`, 409 when the configuration was not applied |
 
+mod aside;
 pub mod client;
 mod listing;
 pub mod view;
@@ -21,23 +24,32 @@ pub mod view;
 use crate::capture::{Captured, Captures};
 use crate::clock::Clock;
 use crate::dispatch::{Dispatch, Planner};
+use crate::pauses::Pauses;
 use crate::spool::{Change, Entry, Envelope, Id, PAGE, QueueError, Spool, State, Touched};
 use crate::status::snapshot::Daemon;
 use crate::status::{Tally, snapshot};
 use listing::{Lines, Listing};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
+use std::time::Duration;
 use thiserror::Error;
 use tiny_http::{Method, Request, Response, Server};
-use view::{Done, EnvelopeView, Filter, Row, Selection};
+use view::{Aside, Done, EnvelopeView, Filter, Row, Selection};
+
+pub use aside::paused_reason;
 
 /// A selection is a few numbers and words.
 const BODY_BYTES_MAX: u64 = 1 << 20;
+
+/// What is over by itself is looked at again so long after a bug.
+const AFTER_PANIC: Duration = Duration::from_secs(60);
 
 /// Names the requester of an event.
 pub type Labeller = dyn Fn(&Envelope) -> Option<String> + Send + Sync;
@@ -50,6 +62,8 @@ pub struct Rooms {
     pub dispatch: Arc<Dispatch>,
     /// The counters.
     pub tally: Arc<Tally>,
+    /// What is set aside for a while.
+    pub pauses: Arc<Pauses>,
     /// Those who wait for a real request.
     pub captures: Arc<Captures>,
     /// The time.
@@ -95,6 +109,7 @@ pub struct Control {
     server: Arc<Server>,
     path: PathBuf,
     thread: Option<JoinHandle<()>>,
+    is_ending: Arc<AtomicBool>,
 }
 
 impl Control {
@@ -107,20 +122,31 @@ impl Control {
         let server = Arc::new(Server::http_unix(path).map_err(io::Error::other)?);
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
         let serving = server.clone();
+        let is_ending = Arc::new(AtomicBool::new(false));
+        let ending = is_ending.clone();
         let thread = std::thread::Builder::new().name("control".to_owned()).spawn(move || {
-            while let Ok(request) = serving.recv() {
-                let answered = catch_unwind(AssertUnwindSafe(|| rooms.answer(request)));
-                if answered.is_err() {
-                    log::error!("bug: a control verb panicked");
+            let mut quiet = rooms.tick();
+            while let Ok(request) = serving.recv_timeout(quiet) {
+                if ending.load(Ordering::Acquire) {
+                    return;
                 }
+                let answered = catch_unwind(AssertUnwindSafe(|| {
+                    request.map(|request| rooms.answer(request));
+                    rooms.tick()
+                }));
+                quiet = answered.unwrap_or_else(|_| {
+                    log::error!("bug: a control verb panicked");
+                    AFTER_PANIC
+                });
             }
         })?;
-        Ok(Control { server, path: path.to_path_buf(), thread: Some(thread) })
+        Ok(Control { server, path: path.to_path_buf(), thread: Some(thread), is_ending })
     }
 }
 
 impl Drop for Control {
     fn drop(&mut self) {
+        self.is_ending.store(true, Ordering::Release);
         self.server.unblock();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -134,6 +160,9 @@ impl Rooms {
     fn answer(&self, mut request: Request) {
         if *request.method() == Method::Get && request.url().starts_with("/capture?") {
             return self.capture(request);
+        }
+        if let Some(query) = listing_query(&request) {
+            return self.list(request, &query);
         }
         let answer = self.route(&mut request);
         respond(request, answer);
@@ -190,6 +219,13 @@ impl Rooms {
                 let change = Change::Dropped { at: self.clock.now() };
                 self.select(request, |ids| self.spool.touch_all(ids, &change))
             }
+            (Method::Post, "/hold") => self.hold(&read(request)?).map(|done| json(&done)),
+            (Method::Post, "/release") => self.release(&read(request)?).map(|done| json(&done)),
+            (Method::Post, "/pause") => self.pause(&read(request)?).map(|text| told(&text)),
+            (Method::Post, "/resume") => {
+                let aside: Aside = read(request)?;
+                self.resume(&aside.what).map(|text| told(&text))
+            }
             (Method::Post, "/reload") => match (self.reload)() {
                 Ok(text) => Ok(serde_json::json!({ "text": text }).to_string()),
                 Err(findings) => Err(Refused::Conflict(findings)),
@@ -200,7 +236,7 @@ impl Rooms {
 
     fn status(&self) -> Result<String, Refused> {
         let daemon = self.daemon.read().unwrap_or_else(PoisonError::into_inner);
-        let rooms = (&*self.spool, &*self.dispatch, &*self.tally);
+        let rooms = (&*self.spool, &*self.dispatch, &*self.tally, &*self.pauses);
         Ok(json(&snapshot(&daemon, &*self.clock, rooms)?))
     }
 
@@ -239,12 +275,9 @@ impl Rooms {
         request: &mut Request,
         verb: impl Fn(&[Id]) -> Result<Vec<Touched>, QueueError>,
     ) -> Result<String, Refused> {
-        let mut body = String::new();
-        request.as_reader().take(BODY_BYTES_MAX).read_to_string(&mut body)?;
-        let selection: Selection =
-            serde_json::from_str(&body).map_err(|error| Refused::Usage(error.to_string()))?;
+        let selection: Selection = read(request)?;
         let mut done = Done::default();
-        let mut apply = |page: &[(Id, String)]| -> Result<(), Refused> {
+        self.each_page(&selection, |page| {
             let ids: Vec<Id> = page.iter().map(|(id, _)| *id).collect();
             for ((id, source), touched) in page.iter().zip(verb(&ids)?) {
                 match touched {
@@ -254,19 +287,17 @@ impl Rooms {
                 }
             }
             Ok(())
-        };
-        // One sync a page, and between pages others get their turn.
-        if selection.ids.is_empty() {
-            let mut listing = Listing::new(self, &selection.filter);
-            while let Some(rows) = listing.page()? {
-                let waiting =
-                    rows.into_iter().filter(|row| row.state != "delivered" && row.state != "dropped");
-                let page: Vec<_> = waiting.map(|row| (row.id, row.source)).collect();
-                if !page.is_empty() {
-                    apply(&page)?;
-                }
-            }
-        }
+        })?;
+        Ok(json(&done))
+    }
+
+    /// Calls `apply` with the selected ids and their sources, a page at a time: one sync a page, and between pages
+    /// others get their turn.
+    fn each_page(
+        &self,
+        selection: &Selection,
+        mut apply: impl FnMut(&[(Id, String)]) -> Result<(), Refused>,
+    ) -> Result<(), Refused> {
         for ids in selection.ids.chunks(PAGE) {
             let source = |id: &Id| -> Result<(Id, String), Refused> {
                 let source = self.spool.entry(*id)?.map(|(entry, _)| entry.source);
@@ -274,7 +305,19 @@ impl Rooms {
             };
             apply(&ids.iter().map(source).collect::<Result<Vec<_>, _>>()?)?;
         }
-        Ok(json(&done))
+        if !selection.ids.is_empty() {
+            return Ok(());
+        }
+        let mut listing = Listing::new(self, &selection.filter);
+        while let Some(rows) = listing.page()? {
+            let is_here = |row: &Row| row.state != "delivered" && row.state != "dropped";
+            let waiting = rows.into_iter().filter(is_here);
+            let page: Vec<_> = waiting.map(|row| (row.id, row.source)).collect();
+            if !page.is_empty() {
+                apply(&page)?;
+            }
+        }
+        Ok(())
     }
 
     fn row(&self, id: Id, entry: &Entry, in_flight: bool) -> Result<Row, Refused> {
@@ -299,14 +342,22 @@ impl Rooms {
 fn respond(request: Request, answer: Result<String, Refused>) {
     let response = match answer {
         Ok(body) => Response::from_string(body),
-        Err(refused) => {
-            let body = serde_json::json!({ "error": refused.to_string() }).to_string();
-            Response::from_string(body).with_status_code(refused.status())
-        }
+        Err(refused) => refusal(&refused),
     };
     if let Err(error) = request.respond(response) {
         log::debug!("control answer not sent error={error}");
     }
+}
+
+/// What a verb was sent.
+fn read<T: DeserializeOwned>(request: &mut Request) -> Result<T, Refused> {
+    let mut body = String::new();
+    request.as_reader().take(BODY_BYTES_MAX).read_to_string(&mut body)?;
+    serde_json::from_str(&body).map_err(|error| Refused::Usage(error.to_string()))
+}
+
+fn told(text: &str) -> String {
+    serde_json::json!({ "text": text }).to_string()
 }
 
 fn parameter(query: &str, name: &str) -> String {

@@ -9,7 +9,8 @@ use crate::control::{Control, Rooms};
 use crate::dispatch::{Dispatch, Orders, Planned, Running, mapping};
 use crate::freshdesk::{ApiKey, Client, ClientConfig, ClientError};
 use crate::gate::{self, BindError, Gate, GateConfig, GateError};
-use crate::intake::{Intake, Workers};
+use crate::intake::{Intake, IntakeRooms, Workers};
+use crate::pauses::{DELIVERY, Pauses};
 use crate::source::table::{SourceTable, TicketTable};
 use crate::source::{Layer, Source, Sources};
 use crate::spool::{Change, Envelope, Limits, OpenError, Probe, Recovery, Spool, State};
@@ -150,10 +151,17 @@ impl Daemon {
         let delivered = move |envelope: &Envelope, delivery: &crate::dispatch::Delivery| {
             counted.deliver(&envelope.source, delivery.ticket, delivery.age);
         };
-        let orders = orders(config, sources.clone())?;
+        let pauses = Arc::new(Pauses::open(&config.spool.dir, clock.clone()));
+        let orders = orders(config, sources.clone(), pauses.clone())?;
         let dispatch = Arc::new(Dispatch::new(spool.clone(), clock.clone(), orders, Box::new(delivered)));
         let compiled = sources_of(&sources).as_ref().clone();
-        let intake = Arc::new(Intake::new(spool.clone(), clock.clone(), tally.clone(), compiled));
+        let rooms = IntakeRooms {
+            spool: spool.clone(),
+            clock: clock.clone(),
+            tally: tally.clone(),
+            pauses: pauses.clone(),
+        };
+        let intake = Arc::new(Intake::new(rooms, compiled));
         let workers = intake.run(&places.private, INTAKE_WORKERS, broken)?;
         let gate = Gate::start(GateConfig {
             listeners,
@@ -161,6 +169,7 @@ impl Daemon {
             limits: gate_limits(config),
             trusted_proxies: config.server.trusted_proxies.clone(),
         })?;
+        dispatch.set_paused(pauses.of(DELIVERY).is_some());
         let running = dispatch.run(config.delivery.workers)?;
         let now = clock.monotonic();
         let facts = facts(config, now, now);
@@ -171,6 +180,7 @@ impl Daemon {
                 spool,
                 dispatch,
                 tally,
+                pauses,
                 captures: intake.captures(),
                 clock,
                 daemon: RwLock::new(facts),
@@ -208,7 +218,11 @@ impl Daemon {
     /// What one screen shows.
     pub fn snapshot(&self) -> Result<Snapshot, crate::spool::QueueError> {
         let facts = self.rooms.daemon.read().unwrap_or_else(PoisonError::into_inner);
-        snapshot(&facts, &*self.rooms.clock, (&self.rooms.spool, &self.rooms.dispatch, &self.rooms.tally))
+        snapshot(
+            &facts,
+            &*self.rooms.clock,
+            (&self.rooms.spool, &self.rooms.dispatch, &self.rooms.tally, &self.rooms.pauses),
+        )
     }
 
     /// Whether a request would get an answer, for the watchdog.
@@ -221,7 +235,7 @@ impl Daemon {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let loaded = load(&current.config.path, &Surroundings::of_process());
         let applied = loaded.map_err(|findings| lines(&findings)).and_then(|loaded| {
-            let orders = orders(&loaded.config, self.sources.clone())
+            let orders = orders(&loaded.config, self.sources.clone(), self.rooms.pauses.clone())
                 .map_err(|error| format!("error: freshdesk: {error}"))?;
             Ok((loaded, orders))
         });
@@ -349,9 +363,16 @@ fn gate_limits(config: &Config) -> gate::Limits {
 }
 
 /// Everything dispatch needs of a configuration. A new client: the key may be another.
-pub fn orders(config: &Config, sources: Arc<RwLock<Arc<Sources>>>) -> Result<Orders, ClientError> {
+pub fn orders(
+    config: &Config,
+    sources: Arc<RwLock<Arc<Sources>>>,
+    pauses: Arc<Pauses>,
+) -> Result<Orders, ClientError> {
     let delivery = &config.delivery;
     let plan = move |envelope: &Envelope, ticket: Option<u64>| -> Planned {
+        if pauses.of(&envelope.source).is_some() {
+            return Planned::Paused;
+        }
         mapping::plan(&sources_of(&sources), envelope, ticket)
     };
     Ok(Orders {

@@ -11,6 +11,7 @@ use crate::capture::{Captured, Captures};
 use crate::clock::{Clock, Timestamp};
 use crate::decode::decode;
 use crate::gate::{PEER_HEADER, PING_TARGET};
+use crate::pauses::Pauses;
 use crate::source::{EventDraft, RequestContext, Source, Sources, Verdict};
 use crate::spool::{Envelope, PutError, Receipt, Spool, hash_of};
 use crate::status::refused::{NO_SOURCE, Refused, brought, masked};
@@ -48,6 +49,19 @@ pub struct Intake {
     tally: Arc<Tally>,
     sources: RwLock<Arc<Sources>>,
     captures: Arc<Captures>,
+    pauses: Arc<Pauses>,
+}
+
+/// What intake works with.
+pub struct IntakeRooms {
+    /// Where events go.
+    pub spool: Arc<Spool>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The counters.
+    pub tally: Arc<Tally>,
+    /// Whether anything is taken at all.
+    pub pauses: Arc<Pauses>,
 }
 
 /// What a peer is told. One body for all that was taken: a platform must not learn more.
@@ -66,6 +80,7 @@ const UNKNOWN: Reply = Reply::text(404, "not found\n");
 const NOT_ALLOWED: Reply = Reply::text(405, "POST events here\n").with("Allow", "POST, GET, HEAD");
 const CUT_SHORT: Reply = Reply::text(400, "the body was cut short\n");
 const BROKEN: Reply = Reply::text(503, "try again later\n").with("Retry-After", RETRY_AFTER_FULL);
+const PAUSED: Reply = Reply::text(503, "try again later\n").with("Retry-After", RETRY_AFTER_FULL);
 const STOPPING: Reply = Reply::text(503, "restarting\n").with("Retry-After", RETRY_AFTER_STOPPING);
 
 impl Reply {
@@ -91,10 +106,11 @@ struct Incoming {
 }
 
 impl Intake {
-    /// Intake into `spool` for `sources`.
-    pub fn new(spool: Arc<Spool>, clock: Arc<dyn Clock>, tally: Arc<Tally>, sources: Sources) -> Intake {
+    /// Intake for `sources`.
+    pub fn new(rooms: IntakeRooms, sources: Sources) -> Intake {
+        let IntakeRooms { spool, clock, tally, pauses } = rooms;
         let captures = Arc::new(Captures::new(clock.clone()));
-        Intake { spool, clock, tally, sources: RwLock::new(Arc::new(sources)), captures }
+        Intake { spool, clock, tally, sources: RwLock::new(Arc::new(sources)), captures, pauses }
     }
 
     /// Those who wait for a real request.
@@ -151,6 +167,12 @@ impl Intake {
         };
         let Some((name, kind)) = route(&path) else { return reply(incoming.request, &UNKNOWN) };
         let sources = self.sources.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if self.pauses.is_intake_paused() && *incoming.request.method() == Method::Post {
+            if sources.contains_key(name) {
+                self.tally.count(name, Count::Unavailable, 1);
+            }
+            return reply(incoming.request, &PAUSED);
+        }
         let Some(source) = sources.get(name) else {
             self.refuse_unknown(name, &incoming.peer);
             return reply(incoming.request, &UNKNOWN);

@@ -38,6 +38,7 @@
 //! | [`freshdesk`] | the API client: requests, what an answer means, looking for what may have been written | retry |
 //! | [`config`] | `deskspool.toml` and `conf.d`: typed tables, secrets, every message about them, what a reload changes | side effects beyond reading |
 //! | [`capture`] | real requests for an admin who waits for one | keep anything when nobody waits, see a secret |
+//! | [`pauses`] | what an admin has set aside, and until when; survives a restart | carry it out |
 //! | [`control`] | the Unix control socket: the one implementation of the admin's verbs, and its client | render for people |
 //! | [`status`] | counters, and the one snapshot that the command line and the status line show | change another room |
 //! | [`trial`] | a request run through verify and map for people: which rule, which calls, what was missing | store or send anything |
@@ -48,7 +49,7 @@
 //! | [`systemd`] | readiness, status line, watchdog, log lines with priorities | anything when systemd did not start us |
 //!
 //! Names point one way, from the bottom of this list of layers to its top, and `tests/architecture.rs` holds the
-//! exact table: `clock backoff verify decode gate capture` · `freshdesk spool` · `source` · `config dispatch` · `status` ·
+//! exact table: `clock backoff verify decode gate capture pauses` · `freshdesk spool` · `source` · `config dispatch` · `status` ·
 //! `intake` · `trial control` · `daemon` · `cli`. Only `spool/tables.rs` names sled, only [`freshdesk`] and the control
 //! socket's client name ureq, only [`intake`] and [`control`] name tiny_http, and only [`clock`] asks for the time
 //! (deadlines of the gate's sockets excepted).
@@ -132,10 +133,13 @@
 //! | a broken configuration and the exact words it gets | `tests/bad-config/<case>/` |
 //! | spool: reopened, torn, damaged, full; order and heads | `src/spool/tests.rs` |
 //! | order, pace, doubt and give-up with a manual clock | `src/dispatch/tests.rs` |
+//! | months with outages, faults, kills and clock jumps, from seeds: loss, doubles, order, pace | `src/dispatch/simulation/` |
 //! | what left the house; what answers mean; looking | `src/freshdesk/*_tests.rs` |
 //! | the stand-in is as strict as the documentation | `src/sandbox/tests/` |
 //! | the real binary over real HTTP: kills, outages, resets after the commit, rude clients | `tests/it/` |
 //! | what admins type | `tests/by_hand.rs`, `tests/it/` |
+//! | full disks, generations of the queue, clean stops, queues that are tried first | `src/spool/tests/space.rs`, `tests/system/full_disk.sh` |
+//! | what a long backlog costs: disk, memory, opening | `benches/backlog/` |
 //! | the unit, the sync before the answer | `tests/run`, `tests/system/` |
 
 pub mod backoff;
@@ -150,6 +154,7 @@ pub mod dispatch;
 pub mod freshdesk;
 pub mod gate;
 pub mod intake;
+pub mod pauses;
 pub mod sandbox;
 pub mod source;
 pub mod spool;

@@ -1,19 +1,22 @@
 //! `deskspool check`: is this configuration right? Everything by default, `--offline` leaves Freshdesk out.
 
+use super::account::{self, Account, compare};
 use super::render::{Screen, Tone};
 use super::{FINE, Global, NOT_FINE, Outcome};
 use crate::config::check::{Check, Inputs, Occupant, check};
-use crate::config::{Config, Finding, Severity, Surroundings};
+use crate::config::{Config, Finding, Severity, SourceConfig, Surroundings, written_for_freshdesk};
 use crate::daemon;
-use crate::freshdesk::Desk;
 use crate::freshdesk::outcome::{Cause, Outcome as Answer};
+use crate::freshdesk::{Client, Desk};
 use crate::gate;
+use crate::source::preset;
 use clap::Args;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// `deskspool check`.
 #[derive(Args, Clone, Debug)]
+#[command(after_help = EXAMPLES)]
 pub struct CheckArgs {
     /// Do not ask Freshdesk
     #[arg(long)]
@@ -21,6 +24,15 @@ pub struct CheckArgs {
     /// Another file than --config
     file: Option<PathBuf>,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  deskspool check                              files, secrets, templates, ports, spool, and what Freshdesk knows:
+                                               groups, types, statuses, custom fields, what its form requires
+  deskspool check --offline                    all but Freshdesk, as the unit does before it starts
+  deskspool check --json                       {\"result\":\"ok|skipped|warning|error\",\"key\":…,\"text\":…} per line
+
+Exit codes: 0 valid, 1 an error was found.";
 
 /// Checks and prints.
 pub fn run(global: &Global, args: &CheckArgs, screen: &mut Screen) -> Outcome {
@@ -74,6 +86,7 @@ fn ask_freshdesk(config: &Config, answer: &mut Check) {
                 _ => String::new(),
             };
             answer.good(format!("freshdesk: {host} answers, key belongs to {agent:?}{left}"));
+            compare_form(config, &client, host, answer);
         }
         Err(Answer::Deferred { cause: Cause::Denied, reason, .. }) => {
             let finding = Finding::error("freshdesk.api_key", format!("{host} says {reason}"));
@@ -91,6 +104,38 @@ fn ask_freshdesk(config: &Config, answer: &mut Check) {
             answer.found(finding.help("without the network: deskspool check --offline"));
         }
     }
+}
+
+/// Holds what the admin wrote against the account's ticket form.
+fn compare_form(config: &Config, client: &Client, host: &str, answer: &mut Check) {
+    let form = match client.ticket_form() {
+        Ok(form) => form,
+        Err(error) => {
+            let reason = match error {
+                Answer::Deferred { reason, .. }
+                | Answer::Rejected { reason }
+                | Answer::Unknown { reason } => reason,
+                Answer::Delivered { .. } => String::new(),
+            };
+            return answer.skipped(format!("ticket form: not compared, {reason}"));
+        }
+    };
+    let fields = |source: &SourceConfig| {
+        let preset = source.table.preset.as_ref().and_then(|name| preset(name.get_ref()));
+        let fields = preset.map(|preset| account::fields_of_preset(preset.text)).unwrap_or_default();
+        (source.name.clone(), fields)
+    };
+    let sources: Vec<_> = config.sources.iter().map(fields).collect();
+    let written = written_for_freshdesk(&config.path);
+    let name = host.strip_suffix(".freshdesk.com").unwrap_or(host);
+    let compared = compare(&Account { name, form: &form, written: &written, sources: &sources });
+    if !compared.good.is_empty() {
+        answer.good(account::summary(&compared.good));
+    }
+    if compared.findings.is_empty() {
+        answer.good(format!("ticket form: {} fields, what it requires is filled", form.fields.len()));
+    }
+    compared.findings.into_iter().for_each(|finding| answer.found(finding));
 }
 
 fn coloured(text: &str, screen: &Screen) -> String {

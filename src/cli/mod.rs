@@ -2,6 +2,8 @@
 //!
 //! Exit codes: 0 fine, 1 the asked thing is not fine, 2 usage, 3 daemon not reachable, 130 interrupted.
 
+mod account;
+mod aside;
 pub mod capture;
 pub mod change;
 pub mod check;
@@ -97,6 +99,14 @@ enum Verb {
     Refused(refused::RefusedArgs),
     /// Make envelopes due now
     Retry(change::ChangeArgs),
+    /// Set envelopes aside
+    Hold(aside::HoldArgs),
+    /// Make held envelopes due now
+    Release(aside::ReleaseArgs),
+    /// Stop intake, delivery or a source for a while
+    Pause(aside::PauseArgs),
+    /// End a pause
+    Resume(aside::ResumeArgs),
     /// Give up on envelopes
     Drop(change::DropArgs),
     /// Run a payload through verify and map; deliver nothing
@@ -221,6 +231,10 @@ pub fn run() -> ExitCode {
         Verb::Show(args) => show::run(&cli.global, args, &mut screen),
         Verb::Refused(args) => refused::run(&cli.global, args, &mut screen),
         Verb::Retry(args) => change::retry(&cli.global, args, &mut screen),
+        Verb::Hold(args) => aside::hold(&cli.global, args, &mut screen),
+        Verb::Release(args) => aside::release(&cli.global, args, &mut screen),
+        Verb::Pause(args) => aside::pause(&cli.global, args, &mut screen),
+        Verb::Resume(args) => aside::resume(&cli.global, args, &mut screen),
         Verb::Drop(args) => change::drop_envelopes(&cli.global, args, &mut screen),
         Verb::Try(args) => trial::run(&cli.global, args, &mut screen),
         Verb::Capture(args) => capture::run(&cli.global, args, &mut screen),

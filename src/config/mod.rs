@@ -17,12 +17,14 @@ mod schema;
 pub mod secrets;
 pub mod tables;
 pub mod units;
+mod written;
 
 pub use diff::{Diff, diff};
 pub use finding::{Excerpt, Finding, Place, Severity};
 pub use load::{Loaded, Problem, SourceReport, load, load_with};
 pub use secrets::{Secret, Surroundings};
 pub use tables::{AfterDead, BackoffConfig, DeliveryConfig, FreshdeskConfig, ServerConfig, SpoolConfig};
+pub use written::{WrittenKey, written_for_freshdesk};
 
 use crate::source::table::{SourceTable, TicketTable};
 use std::collections::BTreeMap;

@@ -194,6 +194,20 @@ pub struct Selection {
     pub filter: Filter,
 }
 
+/// What is to be set aside, and for how long.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct Aside {
+    /// Envelopes to hold.
+    pub selection: Selection,
+    /// `intake`, `delivery` or a source to pause.
+    pub what: String,
+    /// In the admin's words; empty without.
+    pub reason: String,
+    /// It ends by itself after so long.
+    pub for_seconds: Option<u64>,
+}
+
 /// What a verb did.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 pub struct Done {
@@ -205,6 +219,9 @@ pub struct Done {
     pub in_flight: Vec<Id>,
     /// Not touched: there are no such envelopes, or they are settled.
     pub unknown: Vec<Id>,
+    /// Not touched: dead ones are not held, and only held ones are released.
+    #[serde(default)]
+    pub unsuited: Vec<Id>,
 }
 
 impl Done {
@@ -257,7 +274,11 @@ impl EnvelopeView {
             Planned::Writes(writes) => {
                 (writes.iter().map(line).collect(), writes.iter().map(crate::freshdesk::preview).collect())
             }
-            Planned::Unmappable(reason) => (vec![format!("cannot be mapped: {reason}")], Vec::new()),
+            Planned::Unmappable(reason) => {
+                let reason = reason.strip_prefix("mapping: ").unwrap_or(reason);
+                (vec![format!("cannot be mapped: {reason}")], Vec::new())
+            }
+            Planned::Paused => (vec![format!("source.{} is paused", entry.source)], Vec::new()),
             Planned::NoSource => (vec![format!("source.{} is not configured", entry.source)], Vec::new()),
         };
         EnvelopeView {

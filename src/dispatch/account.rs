@@ -1,12 +1,14 @@
 //! The state of the Freshdesk account, shared by all workers: its budget, its pauses, its breaker.
 //!
-//! **Invariants:** in any 60 seconds at most `rate_per_minute` calls are handed out. While a
+//! **Invariants:** in any 60 seconds at most `rate_per_minute` calls are handed out, and of lists no more than
+//! three quarters of what the account's plan allows; a look that reads on beyond its first pages is charged when it
+//! has. While a
 //! `Retry-After` runs nothing is sent. When Freshdesk is unreachable or refuses our key, one probe waits
 //! for all, with growing gaps; the envelopes stay where they are. Pure but for its own numbers: time
 //! comes in as a monotonic reading.
 
 use crate::backoff::Backoff;
-use crate::freshdesk::outcome::{Cause, Rate};
+use crate::freshdesk::outcome::{Calls, Cause, Rate};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -28,6 +30,56 @@ pub enum Permit {
     Probe,
     /// Not before this monotonic moment.
     NotBefore(Duration),
+    /// The lists that a look reads are used up until this monotonic moment; other calls may be made.
+    ListsNotBefore(Duration),
+}
+
+/// Calls of the last minute of which only so many are allowed.
+struct Window {
+    limit: usize,
+    calls: VecDeque<Duration>,
+}
+
+impl Window {
+    fn new(limit: usize) -> Window {
+        Window { limit: limit.max(1), calls: VecDeque::new() }
+    }
+
+    /// When `calls` more may be made, if not now. More at once than the limit take all of it.
+    fn later(&mut self, calls: usize, now: Duration) -> Option<Duration> {
+        while self.calls.front().is_some_and(|call| *call + WINDOW <= now) {
+            self.calls.pop_front();
+        }
+        let too_many = (self.calls.len() + calls.min(self.limit)).saturating_sub(self.limit);
+        too_many.checked_sub(1).map(|last| self.calls.get(last).map_or(now, |call| *call) + WINDOW)
+    }
+
+    fn take(&mut self, calls: usize, now: Duration) {
+        self.calls.extend(std::iter::repeat_n(now, calls.min(self.limit)));
+    }
+
+    /// Of the calls handed out at `asked`, `spent` were made, and are over.
+    fn ended(&mut self, (handed_out, asked): (usize, Duration), spent: usize, now: Duration) {
+        for _ in 0..handed_out.min(self.limit) {
+            if let Some(at) = self.calls.iter().rposition(|call| *call == asked) {
+                self.calls.remove(at);
+            }
+        }
+        self.calls.extend(std::iter::repeat_n(now, spent));
+    }
+}
+
+/// What a plan with so many calls a minute allows of each kind of list (vendor's table of March 2024), less what
+/// others of the account are left with. Smaller or unknown plans count as the smallest paid one.
+fn lists_per_minute(total: Option<u64>) -> usize {
+    let allowed = match total.unwrap_or_default() {
+        0..=200 => 20,
+        201..=400 => 100,
+        401..=700 => 200,
+        701..=1000 => 300,
+        more => more / 5,
+    };
+    usize::try_from(allowed * 3 / 4).unwrap_or(usize::MAX)
 }
 
 /// Why nothing is delivered, for admins.
@@ -45,9 +97,10 @@ pub struct Trouble {
 
 /// The account as the workers know it.
 pub struct Account {
-    rate_per_minute: usize,
+    all: Window,
+    ticket_lists: Window,
+    contact_lists: Window,
     backoff: Backoff,
-    calls: VecDeque<Duration>,
     paused_until: Duration,
     trouble: Option<Trouble>,
     is_probing: bool,
@@ -59,9 +112,10 @@ impl Account {
     /// An account nothing bad is known of.
     pub fn new(rate_per_minute: u32, backoff: Backoff) -> Account {
         Account {
-            rate_per_minute: rate_per_minute.max(1) as usize,
+            all: Window::new(rate_per_minute as usize),
+            ticket_lists: Window::new(lists_per_minute(None)),
+            contact_lists: Window::new(lists_per_minute(None)),
             backoff,
-            calls: VecDeque::new(),
             paused_until: Duration::ZERO,
             trouble: None,
             is_probing: false,
@@ -72,15 +126,15 @@ impl Account {
 
     /// Applies a new configuration; what is known of the account stays, but a probe is due at once.
     pub fn reconfigure(&mut self, rate_per_minute: u32, backoff: Backoff, now: Duration) {
-        self.rate_per_minute = rate_per_minute.max(1) as usize;
+        self.all.limit = rate_per_minute.max(1) as usize;
         self.backoff = backoff;
         if let Some(trouble) = &mut self.trouble {
             trouble.probe_at = now;
         }
     }
 
-    /// Whether `calls` calls may be made now; they are taken off the budget when it says `Go` or `Probe`.
-    pub fn ask(&mut self, calls: usize, now: Duration) -> Permit {
+    /// Whether `calls` may be made now; they are taken off the budget when it says `Go` or `Probe`.
+    pub fn ask(&mut self, calls: Calls, now: Duration) -> Permit {
         if let Some(trouble) = &self.trouble
             && (self.is_probing || now < trouble.probe_at)
         {
@@ -90,15 +144,19 @@ impl Account {
         if now < self.paused_until {
             return Permit::NotBefore(self.paused_until);
         }
-        while self.calls.front().is_some_and(|call| *call + WINDOW <= now) {
-            self.calls.pop_front();
+        let calls = if self.trouble.is_some() { Calls::plain(1) } else { calls };
+        if let Some(later) = self.all.later(calls.all, now) {
+            return Permit::NotBefore(later);
         }
-        let calls = calls.min(self.rate_per_minute);
-        if self.calls.len() + calls > self.rate_per_minute {
-            let too_many = self.calls.len() + calls - self.rate_per_minute;
-            return Permit::NotBefore(self.calls[too_many - 1] + WINDOW);
+        let lists =
+            [(&mut self.ticket_lists, calls.ticket_lists), (&mut self.contact_lists, calls.contact_lists)];
+        let later = lists.into_iter().filter_map(|(window, calls)| window.later(calls, now)).max();
+        if let Some(later) = later {
+            return Permit::ListsNotBefore(later);
         }
-        self.calls.extend(std::iter::repeat_n(now, calls));
+        self.all.take(calls.all, now);
+        self.ticket_lists.take(calls.ticket_lists, now);
+        self.contact_lists.take(calls.contact_lists, now);
         if self.trouble.is_some() {
             self.is_probing = true;
             return Permit::Probe;
@@ -106,15 +164,19 @@ impl Account {
         Permit::Go
     }
 
-    /// The calls handed out at `asked` are over. Freshdesk counted them at some moment until `now`, so it is from
-    /// now that the window is counted for them: a slow call must not let the next minute begin early.
-    pub fn ended(&mut self, calls: usize, asked: Duration, now: Duration) {
-        for _ in 0..calls {
-            if let Some(at) = self.calls.iter().rposition(|call| *call == asked) {
-                self.calls.remove(at);
-                self.calls.push_back(now);
-            }
-        }
+    /// The calls handed out at `asked` are over, and `spent` were made. Freshdesk counted them at some moment until
+    /// `now`, so it is from now that the window is counted for them: a slow call must not let the next minute begin
+    /// early.
+    pub fn ended(&mut self, (calls, asked): (Calls, Duration), spent: Calls, now: Duration) {
+        self.all.ended((calls.all, asked), spent.all, now);
+        self.ticket_lists.ended((calls.ticket_lists, asked), spent.ticket_lists, now);
+        self.contact_lists.ended((calls.contact_lists, asked), spent.contact_lists, now);
+    }
+
+    /// What Freshdesk says of the account tells its plan.
+    pub fn learn(&mut self, rate: Rate) {
+        let lists = lists_per_minute(rate.total);
+        (self.ticket_lists.limit, self.contact_lists.limit) = (lists, lists);
     }
 
     /// Freshdesk did what was asked.
@@ -193,13 +255,13 @@ mod tests {
         let mut made = Vec::new();
         let mut now = Duration::ZERO;
         while made.len() < 20 {
-            match account.ask(1, now) {
+            match account.ask(Calls::plain(1), now) {
                 Permit::Go => made.push(now),
                 Permit::NotBefore(later) => {
                     assert!(later > now);
                     now = later;
                 }
-                Permit::Probe => panic!("nothing is wrong"),
+                Permit::Probe | Permit::ListsNotBefore(_) => panic!("nothing is wrong"),
             }
         }
         for window in made.windows(4) {
@@ -210,20 +272,46 @@ mod tests {
     #[test]
     fn a_slow_call_is_in_the_window_until_a_minute_after_its_end() {
         let mut account = account(2);
-        assert_eq!(account.ask(1, seconds(0)), Permit::Go);
-        assert_eq!(account.ask(1, seconds(1)), Permit::Go);
-        account.ended(1, seconds(1), seconds(2));
-        account.ended(1, seconds(0), seconds(20));
-        assert_eq!(account.ask(1, seconds(61)), Permit::NotBefore(seconds(62)));
-        assert_eq!(account.ask(1, seconds(62)), Permit::Go);
-        assert_eq!(account.ask(1, seconds(63)), Permit::NotBefore(seconds(80)));
+        assert_eq!(account.ask(Calls::plain(1), seconds(0)), Permit::Go);
+        assert_eq!(account.ask(Calls::plain(1), seconds(1)), Permit::Go);
+        let one = Calls::plain(1);
+        account.ended((one, seconds(1)), one, seconds(2));
+        account.ended((one, seconds(0)), one, seconds(20));
+        assert_eq!(account.ask(Calls::plain(1), seconds(61)), Permit::NotBefore(seconds(62)));
+        assert_eq!(account.ask(Calls::plain(1), seconds(62)), Permit::Go);
+        assert_eq!(account.ask(Calls::plain(1), seconds(63)), Permit::NotBefore(seconds(80)));
     }
 
     #[test]
     fn more_calls_at_once_than_the_budget_take_all_of_it() {
         let mut account = account(2);
-        assert_eq!(account.ask(5, seconds(1)), Permit::Go);
-        assert_eq!(account.ask(1, seconds(2)), Permit::NotBefore(seconds(61)));
+        assert_eq!(account.ask(Calls::plain(5), seconds(1)), Permit::Go);
+        assert_eq!(account.ask(Calls::plain(1), seconds(2)), Permit::NotBefore(seconds(61)));
+    }
+
+    #[test]
+    fn what_was_not_needed_is_given_back_and_what_was_more_is_charged() {
+        let mut account = account(10);
+        assert_eq!(account.ask(Calls::plain(10), seconds(0)), Permit::Go);
+        account.ended((Calls::plain(10), seconds(0)), Calls::plain(2), seconds(1));
+        assert_eq!(account.ask(Calls::plain(8), seconds(2)), Permit::Go);
+        account.ended((Calls::plain(8), seconds(2)), Calls::plain(11), seconds(3));
+        assert_eq!(account.ask(Calls::plain(1), seconds(4)), Permit::NotBefore(seconds(63)));
+        assert_eq!(account.ask(Calls::plain(1), seconds(63)), Permit::Go);
+    }
+
+    #[test]
+    fn a_minute_has_few_lists_and_they_hold_nothing_else_back() {
+        let mut account = account(1000);
+        let look = Calls { all: 3, ticket_lists: 3, contact_lists: 0 };
+        for _ in 0..5 {
+            assert_eq!(account.ask(look, seconds(0)), Permit::Go);
+        }
+        assert_eq!(account.ask(look, seconds(1)), Permit::ListsNotBefore(seconds(60)));
+        assert_eq!(account.ask(Calls::plain(1), seconds(1)), Permit::Go);
+        // A larger plan has more of them.
+        account.learn(Rate { total: Some(400), remaining: None });
+        assert_eq!(account.ask(look, seconds(1)), Permit::Go);
     }
 
     #[test]
@@ -231,8 +319,8 @@ mod tests {
         let mut account = account(50);
         account.pause(seconds(30), seconds(10));
         account.pause(seconds(5), seconds(10));
-        assert_eq!(account.ask(1, seconds(39)), Permit::NotBefore(seconds(40)));
-        assert_eq!(account.ask(1, seconds(40)), Permit::Go);
+        assert_eq!(account.ask(Calls::plain(1), seconds(39)), Permit::NotBefore(seconds(40)));
+        assert_eq!(account.ask(Calls::plain(1), seconds(40)), Permit::Go);
     }
 
     #[test]
@@ -242,18 +330,21 @@ mod tests {
         let mut gaps = Vec::new();
         let mut now = seconds(0);
         for _ in 0..4 {
-            let Permit::NotBefore(later) = account.ask(1, now) else { panic!("it is down") };
-            assert_eq!(account.ask(1, later), Permit::Probe);
-            assert!(matches!(account.ask(1, later), Permit::NotBefore(_)), "one probe at a time");
+            let Permit::NotBefore(later) = account.ask(Calls::plain(1), now) else { panic!("it is down") };
+            assert_eq!(account.ask(Calls::plain(1), later), Permit::Probe);
+            assert!(
+                matches!(account.ask(Calls::plain(1), later), Permit::NotBefore(_)),
+                "one probe at a time"
+            );
             gaps.push((later - now).as_secs());
             now = later;
             account.failed(Cause::Unreachable, "connection refused", now, 0.5);
         }
         assert_eq!(gaps, [5, 10, 20, 40]);
         now = account.trouble().expect("still down").probe_at;
-        assert_eq!(account.ask(1, now), Permit::Probe);
+        assert_eq!(account.ask(Calls::plain(1), now), Permit::Probe);
         account.probe_succeeded();
-        assert_eq!(account.ask(1, now), Permit::Go);
+        assert_eq!(account.ask(Calls::plain(1), now), Permit::Go);
     }
 
     #[test]
@@ -262,20 +353,20 @@ mod tests {
         for _ in 1..FAILURES_IN_A_ROW {
             account.failed(Cause::Server, "500", seconds(1), 0.0);
         }
-        assert_eq!(account.ask(1, seconds(1)), Permit::Go);
+        assert_eq!(account.ask(Calls::plain(1), seconds(1)), Permit::Go);
         account.answered();
         account.failed(Cause::Server, "500", seconds(2), 0.0);
-        assert_eq!(account.ask(1, seconds(2)), Permit::Go);
+        assert_eq!(account.ask(Calls::plain(1), seconds(2)), Permit::Go);
         account.failed(Cause::Server, "500", seconds(2), 0.0);
         account.failed(Cause::Server, "500", seconds(2), 0.0);
-        assert!(matches!(account.ask(1, seconds(2)), Permit::NotBefore(_)));
+        assert!(matches!(account.ask(Calls::plain(1), seconds(2)), Permit::NotBefore(_)));
     }
 
     #[test]
     fn others_of_the_account_are_left_something() {
         let mut account = account(50);
         account.succeeded(Rate { total: Some(50), remaining: Some(1) }, seconds(5));
-        assert_eq!(account.ask(1, seconds(6)), Permit::NotBefore(seconds(20)));
+        assert_eq!(account.ask(Calls::plain(1), seconds(6)), Permit::NotBefore(seconds(20)));
     }
 
     #[test]
@@ -287,6 +378,6 @@ mod tests {
             Backoff { first: seconds(5), factor: 2.0, max: seconds(900), jitter: 0.0 },
             seconds(1),
         );
-        assert_eq!(account.ask(1, seconds(1)), Permit::Probe);
+        assert_eq!(account.ask(Calls::plain(1), seconds(1)), Permit::Probe);
     }
 }

@@ -15,15 +15,22 @@ const LOOKS_MIN: u32 = 2;
 /// Panics of the same envelope before it is buried.
 const PANICS_MAX: usize = 3;
 const PANICKED: &str = "bug: panicked";
+/// Why a note is sent alone the next time.
+pub(super) const REFUSED_TOGETHER: &str = "refused together with others, goes alone next";
 /// How long an envelope waits when its own source's Freshdesk trouble is the account's: the account's
 /// pause or probe decides, not this.
 const BEHIND_THE_ACCOUNT: Duration = Duration::from_secs(1);
 
+/// Over how long those are spread that wait for lists.
+const LISTS_SPREAD: Duration = Duration::from_secs(60);
+
 /// An attempt that is under way.
-struct Attempt<'a> {
-    dispatch: &'a Dispatch,
-    orders: &'a Orders,
-    lease: &'a Lease,
+pub(super) struct Attempt<'a> {
+    pub(super) dispatch: &'a Dispatch,
+    pub(super) orders: &'a Orders,
+    pub(super) lease: &'a Lease,
+    /// Those behind it whose notes go out with its own.
+    pub(super) with: &'a [Lease],
     at: Timestamp,
     started: Duration,
     /// The ticket the next write goes to.
@@ -31,7 +38,7 @@ struct Attempt<'a> {
     /// Whether this plan opened it.
     opened: bool,
     /// Whether the attempt's beginning is in the journal.
-    begun: bool,
+    pub(super) begun: bool,
 }
 
 /// How one write ended, when the attempt does not go on after it.
@@ -57,6 +64,9 @@ impl Dispatch {
                 let reason = format!("source.{} is not configured", lease.envelope.source);
                 Change::Held { reason }
             }
+            Ok(Planned::Paused) => {
+                Change::Held { reason: format!("source.{} is paused", lease.envelope.source) }
+            }
             Err(_) => self.panicked(orders, lease, ran),
         };
         self.record(lease, change).map(|()| None)
@@ -69,26 +79,28 @@ impl Dispatch {
         lease: &Lease,
         writes: &[Write],
     ) -> Result<(), QueueError> {
-        let (at, started) = (self.clock.now(), self.clock.monotonic());
-        let mut attempt = Attempt {
+        let mut attempt = self.attempt(orders, lease, &[]);
+        let change = attempt.run_safely(writes);
+        self.record(lease, change)
+    }
+
+    pub(super) fn attempt<'a>(
+        &'a self,
+        orders: &'a Orders,
+        lease: &'a Lease,
+        with: &'a [Lease],
+    ) -> Attempt<'a> {
+        Attempt {
             dispatch: self,
             orders,
             lease,
-            at,
-            started,
+            with,
+            at: self.clock.now(),
+            started: self.clock.monotonic(),
             ticket: target(lease),
             opened: lease.opened,
             begun: false,
-        };
-        let ran = catch_unwind(AssertUnwindSafe(|| attempt.run(writes)));
-        let change = match ran {
-            Ok(change) => change,
-            Err(_) => {
-                let took = self.clock.monotonic().saturating_sub(started);
-                self.panicked(orders, lease, Ran { at, took })
-            }
-        };
-        self.record(lease, change)
+        }
     }
 
     fn panicked(&self, orders: &Orders, lease: &Lease, ran: Ran) -> Change {
@@ -103,12 +115,25 @@ impl Dispatch {
         Change::Deferred { attempts, due, doubt, ran, reason: PANICKED.to_owned() }
     }
 
-    fn delivered_change(&self, lease: &Lease, ticket: Option<u64>, ran: Ran) -> Change {
+    pub(super) fn delivered_change(&self, lease: &Lease, ticket: Option<u64>, ran: Ran) -> Change {
         Change::Delivered { ticket, conversation: lease.envelope.conversation_hash(), ran }
     }
 
+    /// The few lists of this minute are used up: the others go on meanwhile, and those that look do not all come
+    /// back together.
+    pub(super) fn look_later(&self, lease: &Lease, wait: Duration) -> Result<(), QueueError> {
+        let at = self.clock.now();
+        let due = at.plus(wait + LISTS_SPREAD.mul_f64(self.throw()));
+        let reason = "may look later: Freshdesk allows few lists a minute".to_owned();
+        let ran = Ran { at, took: Duration::ZERO };
+        self.record(
+            lease,
+            Change::Deferred { attempts: lease.attempts, due, doubt: lease.doubt, ran, reason },
+        )
+    }
+
     /// Logs and settles.
-    fn record(&self, lease: &Lease, change: Change) -> Result<(), QueueError> {
+    pub(super) fn record(&self, lease: &Lease, change: Change) -> Result<(), QueueError> {
         let envelope = &lease.envelope;
         let now = self.clock.now();
         log_change(envelope.id, &envelope.source, &change, age(envelope, now));
@@ -125,6 +150,12 @@ impl Dispatch {
 }
 
 impl Attempt<'_> {
+    /// What the attempt comes to; a panic is something too.
+    pub(super) fn run_safely(&mut self, writes: &[Write]) -> Change {
+        let ran = catch_unwind(AssertUnwindSafe(|| self.run(writes)));
+        ran.unwrap_or_else(|_| self.dispatch.panicked(self.orders, self.lease, self.ran()))
+    }
+
     fn run(&mut self, writes: &[Write]) -> Change {
         let done = self.lease.step as usize;
         for (index, write) in writes.iter().enumerate().skip(done) {
@@ -146,11 +177,13 @@ impl Attempt<'_> {
     fn write(&mut self, write: &Write, step: u32, doubt: Option<Doubt>) -> Go<()> {
         self.pause_if_told(doubt)?;
         let marker = marker(&self.dispatch.spool.identity(), self.lease.envelope.id, step);
-        if let Some(doubt) = doubt
-            && let Some(ticket) = self.look(write, &marker, doubt)?
-        {
-            self.arrived(ticket);
-            return Ok(());
+        if let Some(doubt) = doubt {
+            if let Some(ticket) = self.look(write, &marker, doubt)? {
+                self.arrived(ticket);
+                return Ok(());
+            }
+            // Looking took its time, too.
+            self.pause_if_told(Some(doubt))?;
         }
         self.begin()?;
         let outcome = self.send(write, &marker);
@@ -196,8 +229,16 @@ impl Attempt<'_> {
             return Err(self.deferred(self.lease.attempts, safe_from, Some(doubt), reason));
         }
         let looked = match (write, self.ticket) {
-            // Done twice they are as done once, and nothing of an earlier attempt is under way any more.
-            (Write::UpdateTicket(_) | Write::PutContact(_), _) => return Ok(None),
+            // Done twice it is as done once, and nothing of an earlier attempt is under way any more.
+            (Write::PutContact(_), _) => return Ok(None),
+            // So is this, but what an agent has changed since is not changed back when it was done.
+            (Write::UpdateTicket(update), Some(ticket)) => {
+                match self.orders.desk.find_update(ticket, update) {
+                    Looked::Absent => return Ok(None),
+                    looked => looked,
+                }
+            }
+            (Write::UpdateTicket(_), None) => return Ok(None),
             (Write::CreateTicket(fields), _) => self.find_ticket(&fields.requester, marker, doubt.since),
             (Write::AddNote(note), Some(ticket)) => {
                 self.orders.desk.find_follow_up(ticket, note, marker, doubt.since)
@@ -247,7 +288,9 @@ impl Attempt<'_> {
         if self.begun {
             return Ok(());
         }
-        match self.dispatch.spool.begin(self.lease.envelope.id, self.at, planned_with(self.lease)) {
+        let ids: Vec<Id> =
+            std::iter::once(self.lease).chain(self.with).map(|lease| lease.envelope.id).collect();
+        match self.dispatch.spool.begin_all(&ids, self.at, planned_with(self.lease)) {
             Ok(()) => {
                 self.begun = true;
                 Ok(())
@@ -277,6 +320,11 @@ impl Attempt<'_> {
             Outcome::Delivered { .. } => Ok(()),
             Outcome::Rejected { reason } => {
                 self.dispatch.account().answered();
+                if !self.with.is_empty() {
+                    // Whose fault it is shows when each goes alone.
+                    let reason = format!("{REFUSED_TOGETHER}: {reason}");
+                    return Err(self.deferred(self.lease.attempts, self.dispatch.clock.now(), None, reason));
+                }
                 Err(Stop(Change::Buried { doubt: None, ran: Some(self.ran()), reason }))
             }
             Outcome::Unknown { .. } => Err(self.postponed(outcome, Some(in_doubt(self.lease, self.at)))),
@@ -338,7 +386,7 @@ impl Attempt<'_> {
         })
     }
 
-    fn ran(&self) -> Ran {
+    pub(super) fn ran(&self) -> Ran {
         Ran { at: self.at, took: self.dispatch.clock.monotonic().saturating_sub(self.started) }
     }
 }
@@ -359,7 +407,7 @@ fn target(lease: &Lease) -> Option<u64> {
 }
 
 /// A write may have been done in this attempt, or in the one before that is still in doubt.
-fn in_doubt(lease: &Lease, at: Timestamp) -> Doubt {
+pub(super) fn in_doubt(lease: &Lease, at: Timestamp) -> Doubt {
     let since = lease.doubt.map_or(at, |doubt| doubt.since);
     Doubt { since, looks: 0, ticket: planned_with(lease) }
 }
@@ -391,6 +439,9 @@ fn log_change(id: Id, source: &str, change: &Change, age: Duration) {
             log::info!("attempt delivered id={id} source={source} ticket=none age={}", seconds(age));
         }
         Change::Deferred { due, ran, reason, doubt, .. } => {
+            if reason == super::together::WAITS_FOR_MORE {
+                return log::debug!("note waits id={id} source={source} reason={reason:?}");
+            }
             let word = if doubt.is_some() { "unknown" } else { "deferred" };
             let next = seconds(due.since(ran.at.plus(ran.took)));
             log::warn!(target: "deskspool::notice", "attempt {word} id={id} source={source} reason={reason:?} next={next}");

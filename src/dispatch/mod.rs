@@ -12,16 +12,19 @@ mod account;
 mod attempt;
 pub mod mapping;
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;
+mod together;
 
 pub use account::{Account, Permit, Trouble};
 
 use crate::backoff::{Backoff, Dice};
 use crate::clock::{Clock, Timestamp};
 use crate::freshdesk::Desk;
-use crate::freshdesk::outcome::{Cause, Outcome, Rate};
+use crate::freshdesk::outcome::{Calls, Cause, Outcome, Rate};
 use crate::freshdesk::write::Write;
-use crate::spool::{Envelope, Id, Leased, QueueError, Spool, hash_of};
+use crate::spool::{Envelope, Id, Lease, Leased, QueueError, Spool, hash_of};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -34,8 +37,6 @@ const WAIT_MAX: Duration = Duration::from_secs(15);
 /// While no call may be made, what comes in is looked at this often and not at every put: nearly all of it
 /// waits, only what needs no call (a mapping that fails, a source that is gone) does not.
 const CLOSED_LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// Calls a look may take: the list, its second page, the spam list, the contact of a phone number.
-const CALLS_PER_LOOK: usize = 4;
 
 /// What a source makes of an event when it is delivered.
 #[derive(Debug)]
@@ -46,6 +47,8 @@ pub enum Planned {
     Unmappable(String),
     /// The source is not configured (any more).
     NoSource,
+    /// An admin has paused the source.
+    Paused,
 }
 
 /// Maps an event, given its conversation's ticket.
@@ -89,6 +92,7 @@ pub struct Dispatch {
     account_wake: Condvar,
     dice: Mutex<Dice>,
     is_stopping: AtomicBool,
+    is_paused: AtomicBool,
     delivered: Box<Delivered>,
 }
 
@@ -146,6 +150,7 @@ impl Dispatch {
             account_wake: Condvar::new(),
             dice: Mutex::new(Dice::random()),
             is_stopping: AtomicBool::new(false),
+            is_paused: AtomicBool::new(false),
             delivered,
         }
     }
@@ -175,6 +180,13 @@ impl Dispatch {
         self.account().reconfigure(orders.rate_per_minute, orders.backoff, self.clock.monotonic());
         *self.orders.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(orders);
         self.wake();
+    }
+
+    /// An admin pauses delivery, or lets it go on. What is being attempted is attempted to its end.
+    pub fn set_paused(&self, is_paused: bool) {
+        if self.is_paused.swap(is_paused, Ordering::AcqRel) != is_paused {
+            self.wake();
+        }
     }
 
     /// Lets every worker look again; one that is about to stand by may take a second longer.
@@ -249,6 +261,9 @@ impl Dispatch {
     /// One round of a worker: at most one attempt.
     pub fn step(&self) -> Result<Step, QueueError> {
         let now = self.clock.monotonic();
+        if self.is_paused.load(Ordering::Acquire) {
+            return Ok(Step::Wait(WAIT_MAX));
+        }
         // Whether there is something to do is asked before the budget, or idle workers would eat it.
         let lease = match self.spool.lease_due()? {
             Leased::One(lease) => lease,
@@ -257,26 +272,44 @@ impl Dispatch {
         };
         let orders = self.orders();
         let Some(writes) = self.plan_safely(&orders, &lease)? else { return Ok(Step::Again) };
-        let looking = if lease.doubt.is_some() { CALLS_PER_LOOK } else { 0 };
-        let calls = writes.len() + looking;
+        if self.waits_for_more(&lease, &writes)? {
+            return Ok(Step::Again);
+        }
+        let calls = needed(&lease, &writes);
         let permit = self.account().ask(calls, now);
         match permit {
             Permit::Go => {
-                let attempted = self.attempt_safely(&orders, &lease, &writes);
-                self.account().ended(calls, now, self.clock.monotonic());
+                // What others of this thread left is not ours.
+                let _ = orders.desk.spent();
+                let attempted = self.attempt_together(&orders, &lease, writes);
+                self.charge(&orders, (calls, now));
                 attempted.map(|()| Step::Again)
             }
             Permit::Probe => {
                 self.spool.give_back(lease.envelope.id);
+                let _ = orders.desk.spent();
                 self.probe(&orders);
-                self.account().ended(calls, now, self.clock.monotonic());
+                self.charge(&orders, (Calls::plain(1), now));
                 Ok(Step::Again)
             }
             Permit::NotBefore(later) => {
                 self.spool.give_back(lease.envelope.id);
                 Ok(Step::Closed(later.saturating_sub(now)))
             }
+            Permit::ListsNotBefore(later) => {
+                self.look_later(&lease, later.saturating_sub(now))?;
+                Ok(Step::Again)
+            }
         }
+    }
+
+    /// The calls that were asked for are over.
+    fn charge(&self, orders: &Orders, (calls, asked): (Calls, Duration)) {
+        let spent = orders.desk.spent().unwrap_or(calls);
+        let (rate, now) = (orders.desk.rate(), self.clock.monotonic());
+        let mut account = self.account();
+        account.ended((calls, asked), spent, now);
+        account.learn(rate);
     }
 
     fn probe(&self, orders: &Orders) {
@@ -300,6 +333,16 @@ impl Dispatch {
         }
         self.wake();
     }
+}
+
+/// The calls of an attempt, as far as they can be told before it.
+fn needed(lease: &Lease, writes: &[Write]) -> Calls {
+    let left = writes.get(lease.step as usize..).unwrap_or_default();
+    let look = match (lease.doubt, left.first()) {
+        (Some(_), Some(write)) => crate::freshdesk::calls_of_look(write),
+        _ => Calls::default(),
+    };
+    left.iter().map(crate::freshdesk::calls_of).fold(look, Calls::and)
 }
 
 /// The marker of one write of one envelope: `ds-` and 20 characters, unique per spool.

@@ -8,12 +8,13 @@
 use super::address::{self, Base};
 use super::answer::{Answer, Subject};
 use super::failure::Failure;
-use super::outcome::{Cause, Looked, Outcome, Rate};
+use super::outcome::{Calls, Cause, Looked, Outcome, Rate};
 use super::write::{Attachment, ContactFields, NoteFields, Requester, TicketFields, UpdateFields};
 use super::{Desk, form, look, request, tap, tls};
 use crate::clock::Timestamp;
 use base64::Engine;
 use serde_json::Value;
+use std::cell::Cell;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Mutex, RwLock};
@@ -33,6 +34,11 @@ const READ_BUFFER_BYTES: usize = 2 * HEAD_MAX_BYTES;
 const WRITE_BUFFER_BYTES: usize = 16 * 1024;
 /// How long a connection may lie unused before a call opens a new one instead.
 const IDLE_MAX: Duration = Duration::from_secs(15);
+
+thread_local! {
+    /// Calls of this thread since `Desk::spent` was last asked: an attempt is made by one thread.
+    static SPENT: Cell<Calls> = const { Cell::new(Calls { all: 0, ticket_lists: 0, contact_lists: 0 }) };
+}
 
 /// The key of an agent. Never shown.
 #[derive(Clone)]
@@ -234,6 +240,17 @@ impl Client {
         format!("{}{path}", self.base.url)
     }
 
+    /// What a call counts for.
+    fn count(method: &str, path: &str) {
+        let lists = |list: &str| usize::from(method == "GET" && path == list);
+        let call = Calls {
+            all: 1,
+            ticket_lists: lists("/api/v2/tickets"),
+            contact_lists: lists("/api/v2/contacts"),
+        };
+        SPENT.set(SPENT.get().and(call));
+    }
+
     fn exchange(
         &self,
         method: &str,
@@ -244,6 +261,7 @@ impl Client {
         let (result, bytes) = tap::counting(|| call(agent));
         // The query names the requester, so only the path is logged.
         let path = path.split('?').next().unwrap_or_default();
+        Client::count(method, path);
         match result {
             Ok(response) => {
                 let answer = Answer::read(response, ANSWER_MAX_BYTES);
@@ -303,6 +321,10 @@ impl Desk for Client {
         self.look_for_follow_up(ticket, note, (marker, since))
     }
 
+    fn find_update(&self, ticket: u64, update: &UpdateFields) -> Looked {
+        self.look_for_update(ticket, update)
+    }
+
     fn find_ticket(&self, requester: &Requester, marker: &str, since: Timestamp) -> Looked {
         look::for_ticket(self, requester, marker, since)
     }
@@ -323,6 +345,10 @@ impl Desk for Client {
 
     fn rate(&self) -> Rate {
         *self.rate.lock().expect("nothing panics while it holds the rate")
+    }
+
+    fn spent(&self) -> Option<Calls> {
+        Some(SPENT.take())
     }
 
     /// ureq closes idle connections only when the next call comes along, so the whole agent is exchanged.

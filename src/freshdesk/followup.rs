@@ -133,6 +133,30 @@ impl Client {
         self.outcome_of(Subject::Ticket(ticket), self.put(&path, &Value::Object(body)))
     }
 
+    /// See `Desk::find_update`. What agents changed since is theirs: a ticket that is as wanted is not changed again.
+    pub(super) fn look_for_update(&self, ticket: u64, update: &UpdateFields) -> Looked {
+        let answer = match self.get(&format!("/api/v2/tickets/{ticket}")) {
+            Ok(answer) => answer,
+            Err(Failure { reason, .. }) => {
+                return Looked::Deferred { not_before: None, cause: Cause::Unreachable, reason };
+            }
+        };
+        // Sending it again tells best what became of a ticket that is gone.
+        if answer.status == 404 {
+            return Looked::Absent;
+        }
+        let Some(found) =
+            answer.json::<Value>().filter(|found| answer.status == 200 && found["id"] == ticket)
+        else {
+            return answer.looked(Subject::Ticket(ticket));
+        };
+        let tags: Vec<String> = serde_json::from_value(found["tags"].clone()).unwrap_or_default();
+        let has_tags = changed_tags(&tags, &update.tags_add, &update.tags_remove) == tags;
+        let is_so =
+            has_tags && request::update(update).iter().all(|(name, wanted)| shows(&found[name], wanted));
+        if is_so { Looked::Found { ticket } } else { Looked::Absent }
+    }
+
     /// Asks before something is written: without an answer nothing was done.
     pub(super) fn ask(&self, path: &str) -> Result<Answer, Outcome> {
         self.get(path).map_err(|Failure { reason, .. }| Outcome::Deferred {
@@ -140,6 +164,14 @@ impl Client {
             cause: Cause::Unreachable,
             reason,
         })
+    }
+}
+
+/// Whether a field is as wanted; of an object only the members that are wanted count.
+fn shows(found: &Value, wanted: &Value) -> bool {
+    match wanted {
+        Value::Object(members) => members.iter().all(|(name, wanted)| shows(&found[name], wanted)),
+        wanted => found == wanted,
     }
 }
 
@@ -158,5 +190,5 @@ fn wished_for(answer: &Answer, ticket: u64) -> Result<Ticket, Outcome> {
 }
 
 fn gone(ticket: u64) -> String {
-    format!("ticket {ticket} was deleted, set followup.when_closed = \"new-ticket\"")
+    format!("freshdesk 404: ticket {ticket} was deleted, set followup.when_closed = \"new-ticket\"")
 }

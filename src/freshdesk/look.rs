@@ -1,7 +1,8 @@
 //! Looking before resending: is what may have been sent already there?
 //!
 //! Tickets are listed by the identifier they were created with, because lists are immediate where
-//! Freshdesk's search lags by minutes; then the spam list, where tickets of blocked senders go.
+//! Freshdesk's search lags by minutes; then the spam list, where tickets of blocked senders go, and the deleted
+//! ones, because an agent may have been quick.
 //!
 //! **Invariants:** `Absent` is only said after every list was read to its end. What cannot be read to its
 //! end is `Undecidable`, never guessed. Every loop has a bound, because lists have their own small budget
@@ -10,7 +11,7 @@
 use super::answer::{Answer, Subject};
 use super::client::Client;
 use super::failure::Failure;
-use super::outcome::{Cause, Looked};
+use super::outcome::{Calls, Cause, Looked};
 use super::refusal;
 use super::request::Identifier;
 use super::write::Requester;
@@ -83,6 +84,32 @@ pub(super) fn for_note(client: &Client, ticket: u64, marker: &str) -> Looked {
     find_in_conversations(client, ticket, marker).unwrap_or_else(|ended| ended)
 }
 
+/// The lists a ticket may be in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum List {
+    /// What agents see.
+    Usual,
+    /// `filter=spam`.
+    Spam,
+    /// `filter=deleted`.
+    Deleted,
+}
+
+const LISTS: [List; 3] = [List::Usual, List::Spam, List::Deleted];
+/// States of contacts that a list must be asked for; without a state it shows the others.
+const HIDDEN_CONTACTS: [&str; 2] = ["blocked", "deleted"];
+/// Fields of a contact that hold a telephone number.
+const PHONES: [&str; 2] = ["phone", "mobile"];
+
+/// Calls of a look that reads one page of each list.
+pub(super) fn calls(requester: &Requester) -> Calls {
+    let contact_lists = match Identifier::of(requester) {
+        Some(Identifier::Phone(_)) => PHONES.len() * (1 + HIDDEN_CONTACTS.len()),
+        _ => 0,
+    };
+    Calls { all: LISTS.len() + contact_lists, ticket_lists: LISTS.len(), contact_lists }
+}
+
 struct TicketSearch<'a> {
     client: &'a Client,
     marker: &'a str,
@@ -95,46 +122,66 @@ impl TicketSearch<'_> {
         let Some(identifier) = Identifier::of(requester) else {
             return Err(undecidable("the requester has no email, external_id or phone"));
         };
-        let filters = match identifier {
-            Identifier::Phone(phone) => self.contacts_with(phone)?,
+        let found = match identifier {
+            Identifier::Phone(phone) => self.search_contacts(phone)?,
             Identifier::Email(value) | Identifier::ExternalId(value) => {
-                vec![(identifier.field(), value.to_owned())]
+                self.search_lists(&(identifier.field(), value.to_owned()))?
             }
         };
-        for filter in &filters {
-            for spam in [false, true] {
-                match self.search_list(filter, spam)? {
-                    Listed::Found(ticket) => return Ok(Looked::Found { ticket }),
-                    Listed::NotThere => {}
-                    Listed::NoSuchRequester => break,
+        Ok(found.map_or(Looked::Absent, |ticket| Looked::Found { ticket }))
+    }
+
+    fn search_lists(&self, filter: &(&'static str, String)) -> Search<Option<u64>> {
+        for list in LISTS {
+            match self.search_list(filter, list)? {
+                Listed::Found(ticket) => return Ok(Some(ticket)),
+                Listed::NotThere => {}
+                Listed::NoSuchRequester => break,
+            }
+        }
+        Ok(None)
+    }
+
+    /// Tickets cannot be listed by phone, so the contacts that a create may have used are asked for first, and
+    /// those that are not shown unasked only when the others do not have it.
+    fn search_contacts(&self, phone: &str) -> Search<Option<u64>> {
+        let mut seen: Vec<u64> = Vec::new();
+        for state in std::iter::once(None).chain(HIDDEN_CONTACTS.map(Some)) {
+            let mut contacts = self.contacts_with(phone, state)?;
+            contacts.retain(|id| !seen.contains(id));
+            seen.extend(&contacts);
+            if seen.len() > CONTACTS_MAX {
+                return Err(undecidable("too many contacts share the requester's phone"));
+            }
+            for id in contacts {
+                if let Some(ticket) = self.search_lists(&("requester_id", id.to_string()))? {
+                    return Ok(Some(ticket));
                 }
             }
         }
-        Ok(Looked::Absent)
+        Ok(None)
     }
 
-    /// Tickets cannot be listed by phone, so the contacts that a create may have used are asked for first.
-    fn contacts_with(&self, phone: &str) -> Search<Vec<(&'static str, String)>> {
+    fn contacts_with(&self, phone: &str, state: Option<&str>) -> Search<Vec<u64>> {
         let mut ids = Vec::new();
-        for field in ["phone", "mobile"] {
-            let answer = ask(self.client, &path("/api/v2/contacts", &[(field, phone)]))?;
+        for field in PHONES {
+            let mut parameters = vec![(field, phone)];
+            parameters.extend(state.map(|state| ("state", state)));
+            let answer = ask(self.client, &path("/api/v2/contacts", &parameters))?;
             let contacts: Vec<Contact> = wished_for(&answer, Subject::Account)?;
-            ids.extend(contacts.iter().map(|contact| contact.id.to_string()));
+            ids.extend(contacts.iter().map(|contact| contact.id));
         }
-        ids.sort();
+        ids.sort_unstable();
         ids.dedup();
-        if ids.len() > CONTACTS_MAX {
-            return Err(undecidable("too many contacts share the requester's phone"));
-        }
-        Ok(ids.into_iter().map(|id| ("requester_id", id)).collect())
+        Ok(ids)
     }
 
-    fn search_list(&self, filter: &(&'static str, String), spam: bool) -> Search<Listed> {
+    fn search_list(&self, filter: &(&'static str, String), list: List) -> Search<Listed> {
         let mut window = Some(self.window_start.as_str());
         let mut page = 1;
         let mut fetched = 0;
         while page <= TICKET_PAGES_MAX {
-            let answer = ask(self.client, &list_path(filter, spam, window, page))?;
+            let answer = ask(self.client, &list_path(filter, list, window, page))?;
             if answer.status == 400 && refusal::is_invalid_value_of(answer.json().as_ref(), filter.0) {
                 return Ok(Listed::NoSuchRequester);
             }
@@ -145,7 +192,7 @@ impl TicketSearch<'_> {
                 window = None;
                 continue;
             }
-            if let Some(ticket) = self.find_among(&tickets, window, &mut fetched)? {
+            if let Some(ticket) = self.find_among(&tickets, (list, window), &mut fetched)? {
                 return Ok(Listed::Found(ticket));
             }
             if !answer.has_next && tickets.len() < ROWS_PER_PAGE {
@@ -160,7 +207,7 @@ impl TicketSearch<'_> {
     fn find_among(
         &self,
         tickets: &[Ticket],
-        window: Option<&str>,
+        (list, window): (List, Option<&str>),
         fetched: &mut usize,
     ) -> Search<Option<u64>> {
         if let Some(ticket) = tickets.iter().find(|ticket| self.carries_marker(ticket)) {
@@ -171,7 +218,7 @@ impl TicketSearch<'_> {
             if *fetched > FETCHED_MAX {
                 return Err(undecidable("too many recent tickets to look into one by one"));
             }
-            if self.fetch(row.id)?.is_some_and(|ticket| self.carries_marker(&ticket)) {
+            if self.fetch(row.id, list)?.is_some_and(|ticket| self.carries_marker(&ticket)) {
                 return Ok(Some(row.id));
             }
         }
@@ -179,10 +226,14 @@ impl TicketSearch<'_> {
     }
 
     /// `None` when the ticket is gone meanwhile.
-    fn fetch(&self, id: u64) -> Search<Option<Ticket>> {
+    fn fetch(&self, id: u64, list: List) -> Search<Option<Ticket>> {
         let answer = ask(self.client, &format!("/api/v2/tickets/{id}"))?;
         if answer.status == 404 {
             return Ok(None);
+        }
+        // Some accounts list what is deleted and do not show it; that is no reason to pause delivery.
+        if answer.status == 403 && list == List::Deleted {
+            return Err(undecidable("a deleted ticket of the requester cannot be looked into"));
         }
         wished_for(&answer, Subject::Account).map(Some)
     }
@@ -251,10 +302,14 @@ fn wished_for<T: DeserializeOwned>(answer: &Answer, subject: Subject) -> Search<
     wished_for.ok_or_else(|| answer.looked(subject))
 }
 
-fn list_path(filter: &(&'static str, String), spam: bool, window: Option<&str>, page: u32) -> String {
+fn list_path(filter: &(&'static str, String), list: List, window: Option<&str>, page: u32) -> String {
     let (rows, page) = (ROWS_PER_PAGE.to_string(), page.to_string());
     let mut parameters = vec![(filter.0, filter.1.as_str())];
-    parameters.extend(spam.then_some(("filter", "spam")));
+    match list {
+        List::Usual => {}
+        List::Spam => parameters.push(("filter", "spam")),
+        List::Deleted => parameters.push(("filter", "deleted")),
+    }
     parameters.extend(window.map(|start| ("updated_since", start)));
     parameters.extend([("order_by", "created_at"), ("order_type", "desc")]);
     parameters.extend([("per_page", rows.as_str()), ("page", page.as_str())]);

@@ -43,6 +43,10 @@ fn spam_list() -> String {
     format!("/api/v2/tickets?email=ana%2B1%40example.com&filter=spam&{WINDOW}&page=1")
 }
 
+fn deleted_list() -> String {
+    spam_list().replace("spam", "deleted")
+}
+
 fn with_next(body: &str) -> Act {
     Act::Answer(http("200 OK", &["Link: <https://elsewhere.example.com/?page=2>; rel=\"next\""], body))
 }
@@ -61,13 +65,19 @@ fn a_marker_is_found_in_tags_and_in_custom_fields() {
 }
 
 #[test]
-fn absence_needs_both_lists_read_to_their_end() {
+fn absence_needs_all_lists_read_to_their_end() {
     let other = r#"[{"id":7,"tags":["ds-abcd"]}]"#;
     check(
         &by_email(),
-        vec![with_next(other), json(other), json("[]")],
+        vec![with_next(other), json(other), json("[]"), json("[]")],
         Looked::Absent,
-        &[list(1), list(2), spam_list()],
+        &[list(1), list(2), spam_list(), deleted_list()],
+    );
+    check(
+        &by_email(),
+        vec![json("[]"), json("[]"), json(r#"[{"id":8,"tags":["ds-abc"]}]"#)],
+        found(8),
+        &[list(1), spam_list(), deleted_list()],
     );
     check(
         &by_email(),
@@ -106,7 +116,9 @@ fn tickets_of_a_phone_are_found_by_its_contacts() {
     let (phone, mobile) =
         ("/api/v2/contacts?phone=%2B573001112233", "/api/v2/contacts?mobile=%2B573001112233");
     let contacts = || vec![phone.to_owned(), mobile.to_owned()];
-    check(&by_phone(), vec![json("[]"), json("[]")], Looked::Absent, &contacts());
+    let hidden = |state: &str| contacts().into_iter().map(|path| format!("{path}&state={state}")).collect();
+    let all: Vec<String> = [contacts(), hidden("blocked"), hidden("deleted")].concat();
+    check(&by_phone(), (0..6).map(|_| json("[]")).collect(), Looked::Absent, &all);
     let of = |id: u32, spam: &str| format!("/api/v2/tickets?requester_id={id}{spam}&{WINDOW}&page=1");
     check(
         &by_phone(),
@@ -115,10 +127,26 @@ fn tickets_of_a_phone_are_found_by_its_contacts() {
             json(r#"[{"id":41},{"id":42}]"#),
             json("[]"),
             json("[]"),
+            json("[]"),
             json(r#"[{"id":8,"tags":["ds-abc"]}]"#),
         ],
         found(8),
-        &[contacts(), vec![of(41, ""), of(41, "&filter=spam"), of(42, "")]].concat(),
+        &[contacts(), vec![of(41, ""), of(41, "&filter=spam"), of(41, "&filter=deleted"), of(42, "")]]
+            .concat(),
+    );
+    // A blocked sender's contact is not shown unasked.
+    check(
+        &by_phone(),
+        vec![
+            json("[]"),
+            json("[]"),
+            json(r#"[{"id":43}]"#),
+            json("[]"),
+            json("[]"),
+            json(r#"[{"id":8,"tags":["ds-abc"]}]"#),
+        ],
+        found(8),
+        &[contacts(), hidden("blocked"), vec![of(43, ""), of(43, "&filter=spam")]].concat(),
     );
     let crowd: Vec<String> = (1..=6).map(|id| format!(r#"{{"id":{id}}}"#)).collect();
     check(
@@ -142,9 +170,22 @@ fn rows_without_tags_are_fetched_when_they_are_young_enough() {
     );
     check(
         &by_email(),
-        vec![json(rows), json(r#"{"id":9,"tags":[]}"#), json(r#"{"id":8,"tags":[]}"#), json("[]")],
+        vec![
+            json(rows),
+            json(r#"{"id":9,"tags":[]}"#),
+            json(r#"{"id":8,"tags":[]}"#),
+            json("[]"),
+            json("[]"),
+        ],
         Looked::Absent,
-        &[list(1), ticket(9), ticket(8), spam_list()],
+        &[list(1), ticket(9), ticket(8), spam_list(), deleted_list()],
+    );
+    let reason = "a deleted ticket of the requester cannot be looked into".to_owned();
+    check(
+        &by_email(),
+        vec![json("[]"), json("[]"), json(r#"[{"id":9}]"#), Act::Answer(http("403 Forbidden", &[], ""))],
+        Looked::Undecidable { reason },
+        &[list(1), spam_list(), deleted_list(), ticket(9)],
     );
     let many: Vec<String> = (1..=11).map(|id| format!(r#"{{"id":{id}}}"#)).collect();
     let mut acts = vec![json(&format!("[{}]", many.join(",")))];
@@ -252,4 +293,25 @@ fn a_note_is_found_by_its_marker_on_any_page() {
     let endless = (0..20).map(|_| with_next(other)).collect();
     let reason = "the ticket has too many notes to look through".to_owned();
     check(endless, Looked::Undecidable { reason }, 20);
+}
+
+#[test]
+fn an_update_that_shows_is_found_and_not_done_again() {
+    let update = super::super::write::UpdateFields {
+        status: Some(4),
+        tags_add: vec!["vip".to_owned()],
+        custom_fields: serde_json::from_str(r#"{"cf_n":7}"#).unwrap(),
+        ..Default::default()
+    };
+    let check = |act: Act, expect: Looked| {
+        let server = Server::play(vec![act]);
+        assert_eq!(server.client().find_update(8812, &update), expect);
+        assert_asked(&server, &["/api/v2/tickets/8812".to_owned()]);
+    };
+    let ticket = |rest: &str| json(&format!(r#"{{"id":8812,{rest}}}"#));
+    check(ticket(r#""status":4,"tags":["a","VIP"],"custom_fields":{"cf_n":7,"cf_a":1}"#), found(8812));
+    check(ticket(r#""status":2,"tags":["vip"],"custom_fields":{"cf_n":7}"#), Looked::Absent);
+    check(ticket(r#""status":4,"tags":[],"custom_fields":{"cf_n":7}"#), Looked::Absent);
+    check(ticket(r#""status":4,"tags":["vip"],"custom_fields":{"cf_n":null}"#), Looked::Absent);
+    check(Act::Answer(http("404 Not Found", &[], "")), Looked::Absent);
 }

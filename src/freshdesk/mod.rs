@@ -17,13 +17,14 @@ mod request;
 mod tap;
 #[cfg(test)]
 mod test_server;
+pub mod ticket_form;
 mod tls;
 pub mod write;
 
 pub use client::{ApiKey, Client, ClientConfig, ClientError};
 
 use crate::clock::Timestamp;
-use outcome::{Looked, Outcome, Rate};
+use outcome::{Calls, Looked, Outcome, Rate};
 use write::{ContactFields, NoteFields, Requester, TicketFields, UpdateFields};
 
 /// A Freshdesk account, or its stand-in.
@@ -44,12 +45,46 @@ pub trait Desk: Send + Sync {
     fn find_note(&self, ticket: u64, marker: &str) -> Looked;
     /// Looks for a note with `marker` in `ticket`, or for the ticket that was opened instead.
     fn find_follow_up(&self, ticket: u64, note: &NoteFields, marker: &str, since: Timestamp) -> Looked;
+    /// Looks whether `ticket` is as `update` makes it.
+    fn find_update(&self, ticket: u64, update: &UpdateFields) -> Looked;
     /// Asks who the key belongs to: the agent's name, or why it could not be asked (always `Deferred`).
     fn probe(&self) -> Result<String, Outcome>;
     /// What the last answer said of the account's budget.
     fn rate(&self) -> Rate;
+    /// The calls that this thread has made since it was last asked; nothing where nobody counts.
+    fn spent(&self) -> Option<Calls> {
+        None
+    }
     /// Lets go of idle connections. For the caller that expects to have nothing to send for a while.
     fn rest(&self) {}
+}
+
+/// The most calls that a usual look for `write` takes; pages beyond the first are extra.
+pub fn calls_of_look(write: &write::Write) -> Calls {
+    match write {
+        write::Write::CreateTicket(fields) => look::calls(&fields.requester),
+        write::Write::AddNote(note) => match &note.when_closed {
+            write::WhenClosed::NewTicket(fields) => look::calls(&fields.requester).and(Calls::plain(2)),
+            write::WhenClosed::Leave | write::WhenClosed::Reopen => Calls::plain(1),
+        },
+        write::Write::UpdateTicket(_) => Calls::plain(1),
+        // Filling a contact looks by itself.
+        write::Write::PutContact(_) => Calls::default(),
+    }
+}
+
+/// The most calls that `write` usually takes itself, questions before it included.
+pub fn calls_of(write: &write::Write) -> Calls {
+    match write {
+        write::Write::CreateTicket(_) => Calls::plain(1),
+        write::Write::AddNote(note) => match &note.when_closed {
+            write::WhenClosed::Leave => Calls::plain(1),
+            write::WhenClosed::NewTicket(_) => Calls::plain(2),
+            write::WhenClosed::Reopen => Calls::plain(3),
+        },
+        write::Write::UpdateTicket(update) => Calls::plain(1 + usize::from(update.changes_tags())),
+        write::Write::PutContact(_) => Calls { all: 4, ticket_lists: 0, contact_lists: 2 },
+    }
 }
 
 /// The method and path of the call that a write makes; `ticket` stands for its conversation's ticket.

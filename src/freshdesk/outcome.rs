@@ -78,3 +78,30 @@ pub struct Rate {
     /// `X-Ratelimit-Remaining`: calls left in this minute.
     pub remaining: Option<u64>,
 }
+
+/// Calls of one undertaking, by the limits that Freshdesk has for them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Calls {
+    /// All of them.
+    pub all: usize,
+    /// Of them, pages of the list of tickets: 20 a minute on the smallest paid plan.
+    pub ticket_lists: usize,
+    /// Of them, pages of the list of contacts: as few.
+    pub contact_lists: usize,
+}
+
+impl Calls {
+    /// That many calls that nothing but the account's own limit counts.
+    pub fn plain(all: usize) -> Calls {
+        Calls { all, ..Calls::default() }
+    }
+
+    /// Those of both.
+    pub fn and(self, other: Calls) -> Calls {
+        Calls {
+            all: self.all + other.all,
+            ticket_lists: self.ticket_lists + other.ticket_lists,
+            contact_lists: self.contact_lists + other.contact_lists,
+        }
+    }
+}

@@ -117,9 +117,13 @@ fn insert_marked(
 }
 
 /// The body of `POST /tickets/{id}/notes` or `/reply`. The marker is a visible line, because Freshdesk's
-/// sanitiser may take hidden markup away.
+/// sanitiser may take hidden markup away. Each of several notes keeps its own, by which it is looked for.
 pub(super) fn note(note: &NoteFields, marker: &str) -> Value {
-    let body = format!("{}<div style=\"color:#888;font-size:11px\">ref {marker}</div>", note.body);
+    let marked = |body: &str, marker: &str| {
+        format!("{body}<div style=\"color:#888;font-size:11px\">ref {marker}</div>")
+    };
+    let others = note.merged.iter().map(|(body, marker)| marked(body, marker));
+    let body = std::iter::once(marked(&note.body, marker)).chain(others).collect::<Vec<_>>().join("<br>\n");
     if note.reply {
         return json!({ "body": body });
     }

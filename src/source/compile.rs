@@ -9,7 +9,9 @@ use super::problem::{Layer, Origin, Problem};
 use super::rule::{self, Effects, Rule};
 use super::table::{FinderTable, RequesterTable, SourceTable, Text, TicketTable, VerifyTable};
 use super::template::{Engine, Template};
+use super::times::Zones;
 use super::{phone, words};
+use crate::clock::zone::Zone;
 use crate::verify::{Encoding, Scheme, Secret, Verifier};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -38,8 +40,9 @@ impl Source {
         let finders = finders(&stack);
         let mut problems = Vec::new();
         let country = country(&stack, &mut problems);
+        let zones = zones(&stack, ticket_defaults, &mut problems);
         let mut compiler = Compiler {
-            engine: Engine::new(country),
+            engine: Engine::new(country, zones),
             finders: finders.keys().cloned().collect(),
             problems,
             origins: BTreeMap::new(),
@@ -107,6 +110,30 @@ fn country(stack: &Stack<'_>, problems: &mut Vec<Problem>) -> Option<&'static ph
         });
     }
     country
+}
+
+/// The zone agents read times in, and the one the platform writes them in.
+fn zones(stack: &Stack<'_>, defaults: &TicketTable, problems: &mut Vec<Problem>) -> Zones {
+    let mut zone = |key: &str, (layer, name): (Layer, &Spanned<String>)| {
+        let zone = Zone::find(name.get_ref());
+        if zone.is_none() {
+            problems.push(Problem {
+                origin: Origin { layer, at: Some(name.span()) },
+                key: key.to_owned(),
+                what: "expected a zone that this machine knows".to_owned(),
+                help: Some(
+                    "\"America/Bogota\" (files of the package tzdata), \"UTC\" or \"-05:00\"".to_owned(),
+                ),
+                within: None,
+            });
+        }
+        zone
+    };
+    let of_tickets = last(stack, |table| table.ticket.as_ref()?.time_zone.as_ref());
+    let of_tickets = of_tickets.or(defaults.time_zone.as_ref().map(|name| (Layer::TicketDefaults, name)));
+    let shown = of_tickets.and_then(|name| zone("ticket.time_zone", name)).unwrap_or_else(Zone::utc);
+    let written = last(stack, |table| table.time_zone.as_ref()).and_then(|name| zone("time_zone", name));
+    Zones { written: written.unwrap_or_else(|| shown.clone()), shown }
 }
 
 /// Finders key by key: a layer that gives only paths leaves the synonyms of the layer below.

@@ -7,7 +7,7 @@ use super::requester::{self, Rendered};
 use super::template::Template;
 use super::view::{Asking, View};
 use super::{Source, html, phone, words};
-use crate::freshdesk::write::{ContactFields, NoteFields, Requester, TicketFields, UpdateFields};
+use crate::freshdesk::write::{Attachment, ContactFields, NoteFields, Requester, TicketFields, UpdateFields};
 use serde_json::{Map, Number, Value as Json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ const CONTACT_TEXT_MAX_CHARS: usize = 2000;
 impl Source {
     /// A note.
     pub(super) fn note_fields(&self, note: &NoteMap, view: &View) -> Result<NoteFields, MappingError> {
-        let body = match &note.body {
+        let (body, files) = match &note.body {
             Some(template) => self.html(template, view)?,
             None => return Err(MappingError::Empty { key: "note.body".to_owned(), missing: Vec::new() }),
         };
@@ -34,22 +34,29 @@ impl Source {
             private: note.private.unwrap_or(true) && !reply,
             notify_emails: if reply { Vec::new() } else { requester::addresses(&notify) },
             reply,
+            attachments: files,
             ..NoteFields::default()
         })
     }
 
-    /// HTML with something to read in it.
-    fn html(&self, template: &Template, view: &View) -> Result<String, MappingError> {
-        let rendered = self.render(template, view)?;
+    /// HTML with something to read in it, and the file of a transcript that is too long for it.
+    fn html(&self, template: &Template, view: &View) -> Result<(String, Vec<Attachment>), MappingError> {
+        let failed = |reason| MappingError::Template { key: template.key.clone(), reason };
+        let (rendered, whole) = self.engine.render_with_file(template, &view.context).map_err(failed)?;
         if html::has_text(&rendered) {
-            return Ok(rendered);
+            let file = |whole: String| Attachment {
+                name: "transcript.txt".to_owned(),
+                content_type: "text/plain; charset=utf-8",
+                bytes: whole.into_bytes(),
+            };
+            return Ok((rendered, whole.map(file).into_iter().collect()));
         }
         Err(MappingError::Empty { key: template.key.clone(), missing: template.missing(&view.context) })
     }
 
     /// A ticket, its requester excepted.
     pub(super) fn ticket_fields(&self, map: &TicketMap, view: &View) -> Result<TicketFields, MappingError> {
-        let (subject, description) = self.subject_and_description(map, view)?;
+        let (subject, description, attachments) = self.subject_and_description(map, view)?;
         let number = |key: &'static str| self.number(&map.fields, key, view);
         Ok(TicketFields {
             subject,
@@ -66,6 +73,7 @@ impl Source {
             tags: tags(&self.render_all(map.tags.as_deref(), view)?),
             custom_fields: self.custom_fields(("ticket", &map.custom_fields), view)?,
             cc_emails: requester::addresses(&self.render_all(map.cc_emails.as_deref(), view)?),
+            attachments,
             ..TicketFields::default()
         })
     }
@@ -129,7 +137,7 @@ impl Source {
         &self,
         map: &TicketMap,
         view: &View,
-    ) -> Result<(String, String), MappingError> {
+    ) -> Result<(String, String, Vec<Attachment>), MappingError> {
         let empty = |key: &str| MappingError::Empty { key: key.to_owned(), missing: Vec::new() };
         let Some(Field::Template(subject)) = map.fields.get("subject") else {
             return Err(empty("ticket.subject"));
@@ -142,12 +150,12 @@ impl Source {
         let Some(Field::Template(description)) = map.fields.get("description") else {
             return Err(empty("ticket.description"));
         };
-        let mut description = self.html(description, view)?;
+        let (mut description, files) = self.html(description, view)?;
         let cut = truncate(&full, SUBJECT_MAX_CHARS);
         if cut != full {
             description = format!("<b>Subject:</b> {}<br>\n<br>\n{description}", html::escape(&full));
         }
-        Ok((cut, description))
+        Ok((cut, description, files))
     }
 
     fn number(

@@ -2,14 +2,27 @@
 
 use super::facts::{facts, is_blank, without};
 use super::plain::{one_line, truncate};
+use super::times::{self, Zones};
+use super::transcript::{self, Voices};
 use super::value::{printed, to_text, words};
 use super::{html, phone};
-use crate::clock::Timestamp;
 use minijinja::value::{Kwargs, Rest, Value};
 use minijinja::{AutoEscape, Environment, Error, State};
+use std::sync::Arc;
 
-/// Registers them; `country` completes national numbers where a template does not say which.
-pub(super) fn register(env: &mut Environment<'static>, country: Option<&'static phone::Country>) {
+/// Registers them. The country completes national numbers where a template does not say which; times are shown
+/// and read in the zones.
+pub(super) fn register(
+    env: &mut Environment<'static>,
+    country: Option<&'static phone::Country>,
+    zones: &Arc<Zones>,
+) {
+    let of = Arc::clone(zones);
+    env.add_filter("local", move |value: &Value| times::shown(&printed(value), &of).unwrap_or_default());
+    let of = Arc::clone(zones);
+    env.add_filter("transcript", move |state: &mut State, value: &Value, options: Kwargs| {
+        transcript_filter(state, value, &options, &of)
+    });
     env.add_filter("truncate", |value: &Value, max: usize| truncate(&printed(value), max));
     env.add_filter("nl2br", nl2br);
     env.add_filter("text", |value: &Value| to_text(value));
@@ -51,6 +64,29 @@ fn facts_filter(state: &State, value: &Value, options: Kwargs) -> Result<Value, 
     Ok(Value::from_safe_string(facts(value, &skip, true)))
 }
 
+/// Where the whole of a transcript that was cut waits for whoever renders the template.
+pub(super) const WHOLE: &str = "whole transcript";
+
+fn transcript_filter(
+    state: &mut State,
+    value: &Value,
+    options: &Kwargs,
+    zones: &Zones,
+) -> Result<Value, Error> {
+    let text = |name: &str| -> Result<String, Error> {
+        let value: Option<Value> = options.get(name)?;
+        Ok(value.as_ref().map(printed).unwrap_or_default())
+    };
+    let voices = Voices { customer: text("customer")?, agent: text("agent")?, bot: text("bot")? };
+    options.assert_all_used()?;
+    let as_html = !matches!(state.auto_escape(), AutoEscape::None);
+    let told = transcript::tell(value, &voices, zones, as_html);
+    if let Some(whole) = told.whole {
+        state.set_temp(WHOLE, Value::from(whole));
+    }
+    Ok(if as_html { Value::from_safe_string(told.shown) } else { Value::from(told.shown) })
+}
+
 /// Speakers whose lines say nothing of what the customer wants, and those whose name need not be told.
 const MACHINES: [&str; 10] = [
     "bot",
@@ -64,7 +100,7 @@ const MACHINES: [&str; 10] = [
     "chatbot",
     "бот",
 ];
-const CUSTOMERS: [&str; 13] = [
+pub(super) const CUSTOMERS: [&str; 13] = [
     "user",
     "customer",
     "client",
@@ -118,29 +154,22 @@ fn link(text: &str) -> Value {
     Value::from_safe_string(html::link(text).unwrap_or_else(|| html::escape(text)))
 }
 
-/// A platform's time, in seconds or milliseconds since 1970, when it lies between 2010 and 2100; other
-/// numbers are garbled (SendPulse's own samples have 14 and 15 digits) and are nothing.
+/// A platform's time, in seconds or milliseconds since 1970.
 fn utc(text: &str) -> Option<String> {
-    let number: u64 = text.trim().parse().ok()?;
-    let plausible = 1_262_304_000_u64..4_102_444_800;
-    let millis = if plausible.contains(&number) {
-        number * 1000
-    } else if plausible.contains(&(number / 1000)) {
-        number
-    } else {
-        return None;
-    };
-    let time = Timestamp(millis).to_string();
+    let time = times::since_1970(text.trim())?.to_string();
     Some(format!("{} {} UTC", &time[..10], &time[11..16]))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::zone::Zone;
 
     fn check(template: &str, expect: &str) {
         let mut env = Environment::new();
-        register(&mut env, phone::find_country("CO"));
+        let zone = |name: &str| Zone::find(name).unwrap();
+        let zones = Arc::new(Zones { shown: zone("-03:00"), written: zone("-05:00") });
+        register(&mut env, phone::find_country("CO"), &zones);
         env.set_auto_escape_callback(|name| {
             if name.ends_with(".html") { AutoEscape::Html } else { AutoEscape::None }
         });
@@ -170,6 +199,12 @@ mod tests {
         check(
             "{{ event.date | utc }} {{ 1637759687101 | utc }}",
             "2021-04-02 22:14 UTC 2021-11-24 13:14 UTC",
+        );
+        check("{{ event.date | local }}{{ 'x' | local }}", "2021-04-02 19:14 -03:00");
+        check("{{ '2021-04-02 10:00:00' | local }}", "2021-04-02 12:00 -03:00");
+        check(
+            "{{ [{'incoming': true, 'text': event.text}] | transcript(customer='Ana') }}",
+            "<b>Ana:</b> a &lt; b<br>\nc",
         );
         check("{{ 16377590567070 | utc }}{{ 'x' | utc }}", "");
         check("{{ '3001112233' | phone }} {{ '911222333' | phone('ES') }}", "+573001112233 +34911222333");

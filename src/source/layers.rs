@@ -276,6 +276,11 @@ impl Compiler {
         map.tags = self.templates(place, "tags", table.tags.as_deref());
         map.cc_emails = self.templates(place, "cc_emails", table.cc_emails.as_deref());
         map.custom_fields = self.custom_fields(place, table.custom_fields.as_ref());
+        if let Some(zone) = table.time_zone.as_ref().filter(|_| place.table != "ticket") {
+            let what =
+                "belongs to [ticket] or to the source's ticket table, because templates are not a rule's own";
+            self.problem((place.layer, &place.key("time_zone"), Some(zone.span())), what, None);
+        }
         map
     }
 

@@ -13,6 +13,7 @@
 //! | `template`, `filters`, `facts`, `scan` | the template engine, its limits, its filters, its mistakes |
 //! | `find`, `fold` | finders: fields by paths and by synonyms |
 //! | `value`, `html`, `plain`, `words` | JSON, HTML and text as templates and agents need them |
+//! | `transcript`, `times` | conversations as agents read them |
 //! | `requester`, `phone` | who asks |
 //! | `event` | requests to event drafts: split, filter, ids, conversation |
 //! | `view` | one event as templates see it |
@@ -42,6 +43,8 @@ mod scan;
 mod suggest;
 pub mod table;
 mod template;
+mod times;
+mod transcript;
 mod value;
 mod view;
 mod words;
@@ -53,6 +56,7 @@ pub use presets::{Preset, preset, presets};
 pub use problem::{Layer, Origin, Problem, Within};
 pub use suggest::{Suggestion, suggest};
 pub use view::StoredEvent;
+pub use words::ticket_number;
 
 use crate::verify::Verifier;
 use compile::{Texts, Windows};

@@ -160,6 +160,7 @@ impl Planning<'_> {
         if self.does(Action::Ticket) || self.does(Action::Note) {
             let mut note = self.source.note_fields(&self.effects.note, self.view)?;
             note.attachments.extend(self.attachment());
+            note.merge = self.effects.followup.merge;
             if self.does(Action::Ticket) {
                 note.when_closed = self.when_closed();
             }

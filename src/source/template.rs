@@ -6,12 +6,14 @@
 use super::plain::clean_html;
 use super::problem::Layer;
 use super::scan::{self, Token};
+use super::times::Zones;
 use super::value::{self, printed};
 use super::{filters, html, phone};
 use minijinja::value::Value;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior};
 use std::collections::BTreeSet;
 use std::io;
+use std::sync::Arc;
 
 /// Instructions of one rendering; a long description takes a few hundred.
 const FUEL: u64 = 50_000;
@@ -67,7 +69,7 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    pub fn new(country: Option<&'static phone::Country>) -> Engine {
+    pub fn new(country: Option<&'static phone::Country>, zones: Zones) -> Engine {
         let mut env = Environment::new();
         env.set_undefined_behavior(UndefinedBehavior::Chainable);
         env.set_fuel(Some(FUEL));
@@ -85,7 +87,7 @@ impl Engine {
         for function in ["debug", "namespace", "lipsum", "cycler", "joiner"] {
             env.remove_global(function);
         }
-        filters::register(&mut env, country);
+        filters::register(&mut env, country, &Arc::new(zones));
         Engine { env }
     }
 
@@ -160,7 +162,7 @@ impl Engine {
             if is_unknown(format!("''|{}", filter.text), ErrorKind::UnknownFilter) {
                 let what = format!("uses the filter \"{}\", which does not exist", filter.text);
                 let help = "filters: default, truncate(n), nl2br, phone(\"CO\"), join, upper, lower, tojson, text, \
-                            first_line, facts, stack, without, utc, link, replace, trim, int, first, last, length";
+                            first_line, facts, stack, transcript, without, local, utc, link, replace, trim, int, first, last, length";
                 return Err(Fault { what, help: Some(help.to_owned()), offset: Some(filter.offset) });
             }
         }
@@ -176,23 +178,35 @@ impl Engine {
     /// Renders. HTML over the limit is cut with a notice; anything else over it is an error. The reason tells
     /// no customer text.
     pub fn render(&self, template: &Template, context: &Value) -> Result<String, String> {
+        self.render_with_file(template, context).map(|(text, _)| text)
+    }
+
+    /// As `render`, with the whole of a transcript that is cut in the text.
+    pub fn render_with_file(
+        &self,
+        template: &Template,
+        context: &Value,
+    ) -> Result<(String, Option<String>), String> {
         if let Some(fixed) = &template.fixed {
-            return Ok(fixed.clone());
+            return Ok((fixed.clone(), None));
         }
         let compiled = self.env.get_template(&template.name).map_err(|error| reason(&error))?;
         let mut output = Capped::default();
-        let result = compiled.render_captured_to(context.clone(), &mut output).map(|_| ());
+        let result = compiled.render_captured_to(context.clone(), &mut output);
+        let result = result.map(|captured| captured.state().get_temp(filters::WHOLE));
+        let whole = result.as_ref().ok().and_then(|temp| temp.as_ref()?.as_str().map(str::to_owned));
         let text = String::from_utf8_lossy(&output.bytes);
-        match result {
+        let text = match result {
             _ if output.is_full && template.is_html => {
                 let notice = format!("[cut here: longer than {} KiB]", OUTPUT_MAX_BYTES / 1024);
-                Ok(html::cut(&clean_html(&text), OUTPUT_MAX_BYTES, &notice))
+                html::cut(&clean_html(&text), OUTPUT_MAX_BYTES, &notice)
             }
-            _ if output.is_full => Err(format!("rendered more than {} KiB", OUTPUT_MAX_BYTES / 1024)),
-            Err(error) => Err(reason(&error)),
-            Ok(()) if template.is_html => Ok(clean_html(&text).trim().to_owned()),
-            Ok(()) => Ok(text.into_owned()),
-        }
+            _ if output.is_full => return Err(format!("rendered more than {} KiB", OUTPUT_MAX_BYTES / 1024)),
+            Err(error) => return Err(reason(&error)),
+            Ok(_) if template.is_html => clean_html(&text).trim().to_owned(),
+            Ok(_) => text.into_owned(),
+        };
+        Ok((text, whole))
     }
 
     /// Does the condition hold?

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::clock::Timestamp;
-use crate::freshdesk::write::{TicketFields, Write};
+use crate::freshdesk::write::{TicketFields, WhenClosed, Write};
 use crate::source::table::{SourceTable, TicketTable};
 use crate::verify::{Scheme, Secret};
 use serde_json::{Value as Json, json};
@@ -168,6 +168,112 @@ fn rules_decide_and_override() {
     assert_eq!(ignored.verdict, Verdict::Ignore("rule[3] says ignore".to_owned()));
     assert_eq!(plan(&source, json!({"n": 3}), None), Ok(Vec::new()));
     assert_eq!(ticket(&source, json!({"n": 4, "email": "a@b.co", "text": "t"})).subject, "t");
+}
+
+#[test]
+fn several_actions_are_one_plan_in_one_order() {
+    let source = source(
+        "attach_event = true\n[[rule]]\nwhen = \"event.n == 1\"\ndo = [\"update\", \"note\", \"contact\"]\n\
+         note = { body = \"<p>{{ event.text }}</p>\" }\n\
+         update = { priority = \"urgent\", type = \"{{ event.none }}\", tags_add = [\"bad, {{ event.tag }}\"], \
+         tags_remove = [\"deskspool\"], custom_fields = { cf_n = 2 } }\n\
+         contact = { job_title = \"{{ event.job }}\", custom_fields = { plan = \"gold\" } }\n\
+         [[rule]]\nwhen = \"event.n == 2\"\ndo = \"update\"\nupdate = { status = \"{{ event.status }}\" }\n\
+         [[rule]]\nwhen = \"event.n == 3\"\ndo = \"update\"\nupdate = { status = \"resolved\", if_none = \"ticket\" }\n\
+         [[rule]]\nwhen = \"event.n == 4\"\ndo = \"contact\"",
+    );
+    let one = json!({"n": 1, "email": "a@b.co", "text": "t", "tag": "x", "job": "Buyer", "name": "Ana"});
+    let writes = plan(&source, one.clone(), Some(8)).unwrap();
+    let [Write::PutContact(contact), Write::AddNote(note), Write::UpdateTicket(update)] = writes.as_slice()
+    else {
+        panic!("{writes:?}")
+    };
+    assert_eq!(
+        (contact.requester.email.as_deref(), contact.job_title.as_deref()),
+        (Some("a@b.co"), Some("Buyer"))
+    );
+    assert_eq!((contact.requester.name.as_deref(), contact.overwrite), (Some("Ana"), false));
+    assert_eq!((note.attachments.len(), note.when_closed.clone()), (1, WhenClosed::Leave));
+    assert_eq!((update.priority, update.ticket_type.as_deref()), (Some(4), None));
+    assert_eq!(
+        (update.tags_add.join(" "), update.tags_remove.join(" ")),
+        ("bad x".into(), "deskspool".into())
+    );
+    let writes = plan(&source, one, None).unwrap();
+    let [Write::PutContact(_), Write::CreateTicket(ticket)] = writes.as_slice() else { panic!("{writes:?}") };
+    assert_eq!(
+        (ticket.priority, ticket.tags.join(" ").as_str()),
+        (Some(4), "shop bad x"),
+        "one call, not two"
+    );
+    assert_eq!(Json::Object(ticket.custom_fields.clone()), json!({"cf_n": 2}));
+    assert_eq!(ticket.attachments[0].name, "event.json");
+    let count = |event: Json, ticket: Option<u64>| plan(&source, event, ticket).map(|writes| writes.len());
+    assert_eq!(count(json!({"n": 2, "status": "closed"}), None), Ok(0), "an update opens no ticket");
+    assert_eq!(count(json!({"n": 2, "status": "closed"}), Some(8)), Ok(1));
+    assert_eq!(count(json!({"n": 2}), Some(8)), Ok(0), "nothing would change");
+    assert_eq!(count(json!({"n": 3, "email": "a@b.co", "text": "t"}), None), Ok(1));
+    assert_eq!(count(json!({"n": 4, "email": "a@b.co"}), Some(8)), Ok(1));
+    let nobody = "mapping: no requester: none of email, phone, external_id found";
+    assert_eq!(count(json!({"n": 4}), None), Err(nobody.to_owned()));
+}
+
+#[test]
+fn later_events_reopen_or_open_a_new_ticket() {
+    let when_closed = |toml: &str, event: Json| match plan(&source(toml), event, Some(8)).unwrap().remove(0) {
+        Write::AddNote(note) => note.when_closed,
+        other => panic!("{other:?}"),
+    };
+    let event = || json!({"email": "a@b.co", "text": "t"});
+    assert_eq!(when_closed("", event()), WhenClosed::Reopen);
+    let toml = "followup = { when_closed = \"new-ticket\" }";
+    let WhenClosed::NewTicket(ticket) = when_closed(toml, event()) else { panic!("another one") };
+    assert_eq!((ticket.subject.as_str(), ticket.requester.email.as_deref()), ("t", Some("a@b.co")));
+    assert_eq!(when_closed(toml, json!({"text": "t"})), WhenClosed::Reopen, "nobody could open a ticket");
+    assert_eq!(when_closed(&format!("{toml}\n[[rule]]\ndo = \"note\""), event()), WhenClosed::Leave);
+    let rule = "[[rule]]\ndo = \"ticket\"\nfollowup = { when_closed = \"reopen\" }";
+    assert_eq!(when_closed(&format!("{toml}\n{rule}"), event()), WhenClosed::Reopen);
+}
+
+#[test]
+fn somebody_who_stands_in_gets_no_contact() {
+    let source = source(
+        "fallback_requester = { name = \"Nobody\", email = \"no@acme.com\" }\n[[rule]]\ndo = [\"contact\", \"ticket\"]",
+    );
+    let writes = plan(&source, json!({"text": "t"}), None).unwrap();
+    assert!(matches!(writes.as_slice(), [Write::CreateTicket(_)]), "{writes:?}");
+}
+
+#[test]
+fn finders_have_short_names_in_conditions() {
+    let source = source(
+        "[find.rating]\nsynonyms = [\"score\"]\n[[rule]]\nwhen = \"rating <= 2\"\ndo = \"note\"\n\
+         note = { body = \"{{ requester.name }} gave {{ rating }}\" }",
+    );
+    let Write::AddNote(note) = plan(&source, json!({"score": 1, "name": "Ana"}), Some(8)).unwrap().remove(0)
+    else {
+        panic!("another one")
+    };
+    assert_eq!(note.body, "Ana gave 1");
+}
+
+#[test]
+fn a_long_transcript_is_attached_whole_to_the_same_write() {
+    let source = source(
+        "[ticket]\ntime_zone = \"-05:00\"\ndescription = \"{{ event.messages | transcript(customer=requester.name) }}\"",
+    );
+    let message = |n: u64| json!({"incoming": true, "created_at": 1_763_647_391 + n, "body": format!("line {n} {}", "x".repeat(90))});
+    let event = |count: u64| json!({"email": "a@b.co", "name": "Ana", "subject": "s", "messages": (0..count).map(message).collect::<Vec<_>>()});
+    let short = ticket(&source, event(2));
+    assert!(
+        short.description.starts_with("<b>2025-11-20, times in -05:00</b><br>\n09:03 <b>Ana:</b> line 0 x")
+    );
+    assert_eq!(short.attachments, []);
+    let long = ticket(&source, event(900));
+    assert!(long.description.contains("[cut here: ") && long.description.contains("line 899 "));
+    assert_eq!(long.attachments[0].name, "transcript.txt");
+    let text = String::from_utf8(long.attachments[0].bytes.clone()).unwrap();
+    assert_eq!(text.lines().count(), 901);
 }
 
 #[test]

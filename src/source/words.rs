@@ -28,6 +28,11 @@ pub(super) fn numbered(key: &str) -> Option<&'static Numbered> {
     NUMBERED.iter().find(|numbered| numbered.key == key)
 }
 
+/// The number that Freshdesk wants in a ticket's key: `("status", "open")` is 2.
+pub fn ticket_number(key: &str, text: &str) -> Option<u64> {
+    numbered(key)?.number(text)
+}
+
 impl Numbered {
     /// The number that a word or digits stand for.
     pub fn number(&self, text: &str) -> Option<u64> {

@@ -127,6 +127,8 @@ impl Reserve {
         let taken = self.disk.create(&self.path);
         if let Err(error) = taken.and_then(|file| self.disk.preallocate(&file, RESERVE_BYTES)) {
             log::debug!("no reserve error={:?}", error.to_string());
+            // An empty one would only pretend.
+            let _ = self.disk.remove(&self.path);
         }
     }
 

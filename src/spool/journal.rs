@@ -105,6 +105,10 @@ impl Writer {
         let disk = &self.files.ground.disk;
         if let Err(error) = disk.write_at(&active.file, bytes, offset).and_then(|()| disk.sync(&active.file))
         {
+            // On a full disk nobody shall wait for blocks that are never written.
+            if let Ok(metadata) = active.file.metadata() {
+                let _ = disk.give_back_blocks(&active.file, metadata.len());
+            }
             self.failed = Some(active.number);
             self.active = None;
             return Err(error);
@@ -143,6 +147,14 @@ impl Writer {
         let file = Arc::new(file);
         self.files.keep_open(number, &file);
         Ok(Active { number, file, length: SEGMENT_HEADER_LENGTH })
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if let Some(active) = &self.active {
+            let _ = self.files.ground.disk.give_back_blocks(&active.file, active.length);
+        }
     }
 }
 

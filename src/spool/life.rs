@@ -65,6 +65,10 @@ impl Spool {
         shared.check()?;
         let mut core = shared.core();
         let now = shared.now();
+        if shared.queue.is_bursting() {
+            // The disk takes nothing, and what is settled is kept in memory until it does.
+            return Ok(Leased::NotBefore(now.plus(Duration::from_secs(1))));
+        }
         // A clock that was ahead and was set back has left due times that no wait of ours explains.
         if let Some(lease) = shared.first_leasable(&mut core, now.plus(WAIT_LONGEST)..Timestamp(u64::MAX))? {
             return Ok(Leased::One(lease));
@@ -96,13 +100,20 @@ impl Spool {
     /// Makes it durable that an attempt, begun `at` and planned with `ticket`, is about to send. Nothing may be
     /// sent before this returns.
     pub fn begin(&self, id: Id, at: Timestamp, ticket: Option<u64>) -> Result<(), CommitFailed> {
+        self.begin_all(&[id], at, ticket)
+    }
+
+    /// As `begin`, for several that are sent together, with one sync.
+    pub fn begin_all(&self, ids: &[Id], at: Timestamp, ticket: Option<u64>) -> Result<(), CommitFailed> {
         let (tell, told) = std::sync::mpsc::sync_channel(1);
         {
             let mut core = self.shared.core();
-            let flight = core.flights.get_mut(&id).expect("only a leased envelope is begun");
-            let change = Change::Begun { at, ticket };
-            flight.entry.apply(&change);
-            core.append_change(self.shared.files.identity(), Record::Change(id, change));
+            for id in ids {
+                let flight = core.flights.get_mut(id).expect("only a leased envelope is begun");
+                let change = Change::Begun { at, ticket };
+                flight.entry.apply(&change);
+                core.append_change(self.shared.files.identity(), Record::Change(*id, change));
+            }
             core.group.waiters.push(Box::new(move |result| drop(tell.send(result))));
         }
         self.shared.commit_wake.notify_one();
@@ -113,8 +124,39 @@ impl Spool {
     pub fn give_back(&self, id: Id) {
         let mut core = self.shared.core();
         if let Some(flight) = core.flights.remove(&id) {
-            core.flying_conversations.remove(&flight.entry.conversation);
+            core.land(flight.entry.conversation);
         }
+    }
+
+    /// Leases what waits right behind the leased `head` in its conversation, in order, at most `most`. What is in
+    /// doubt, half done, held, dead or not due ends the row. Each is settled or given back like any lease; the
+    /// conversation is free when all are.
+    pub fn lease_behind(&self, head: Id, most: usize) -> Vec<Lease> {
+        let mut core = self.shared.core();
+        let Some(flight) = core.flights.get(&head) else { return Vec::new() };
+        let (conversation, now) = (flight.entry.conversation, self.shared.now());
+        // What cannot be read ends the row too: whoever leases it as a head will meet the same and say so.
+        let ids = self.shared.queue.conversation_ids(conversation, head, most);
+        let mut leases = Vec::new();
+        for id in ids {
+            let is_free =
+                !core.flights.contains_key(&id) && !core.arriving.values().any(|other| *other == id);
+            let may_go = |entry: &Entry| {
+                is_free
+                    && entry.conversation == conversation
+                    && waits(entry)
+                    && entry.due <= now
+                    && entry.doubt.is_none()
+                    && entry.step == 0
+            };
+            let Ok(Some(entry)) = self.shared.queue.entry(id) else { break };
+            if !may_go(&entry) {
+                break;
+            }
+            let Ok(Some(lease)) = self.shared.lease(&mut core, id, entry) else { break };
+            leases.push(lease);
+        }
+        leases
     }
 
     /// Records that `step` writes of the plan are done and where they went. The lease goes on.
@@ -143,7 +185,7 @@ impl Spool {
         core.append_change(self.shared.files.identity(), Record::Change(id, change.clone()));
         let flight = core.flights.remove(&id).expect("only a leased envelope is settled");
         self.shared.changed(&mut core, id, &flight, &change);
-        core.flying_conversations.remove(&flight.entry.conversation);
+        core.land(flight.entry.conversation);
         drop(core);
         self.shared.commit_wake.notify_one();
         self.shared.work_wake.notify_all();
@@ -495,6 +537,13 @@ fn settled(entry: &Entry, flight: &Flight, change: &Change, now: Timestamp) -> S
 }
 
 impl Core {
+    /// The conversation may be leased again, unless others of it are still in flight.
+    fn land(&mut self, conversation: Hash) {
+        if !self.flights.values().any(|flight| flight.entry.conversation == conversation) {
+            self.flying_conversations.remove(&conversation);
+        }
+    }
+
     /// Counts an envelope; its segment's share.
     pub(super) fn enter(&mut self, entry: &Entry) -> &mut Share {
         *self.counts.entry((entry.source.clone(), entry.state)).or_default() += 1;

@@ -45,6 +45,10 @@ impl Replay<'_> {
                     let length = u32::try_from(range.end - range.start).expect("a record's length is a u32");
                     let place = Place { segment: *number, offset: range.start, length };
                     let entry = self.entry(&envelope, place);
+                    failed = keep_ticket(queue, &entry).err();
+                    if failed.is_some() {
+                        return;
+                    }
                     failed = mend_entry(queue, (envelope.id, &entry), recovery).err();
                 }
             })?;
@@ -124,6 +128,19 @@ fn mend_entry(queue: &Queue, (id, entry): (Id, &Entry), recovery: &mut Recovery)
         recovery.mended += 1;
         queue.put_entry(id, entry);
         relieve(queue)?;
+    }
+    Ok(())
+}
+
+/// The plan of one that still waits has opened a ticket: its conversation goes on there.
+fn keep_ticket(queue: &Queue, entry: &Entry) -> Result<(), QueueError> {
+    let Some(ticket) = entry.ticket else { return Ok(()) };
+    match queue.ticket_of(entry.conversation) {
+        Ok(Some(_)) => {}
+        Ok(None) | Err(QueueError::Malformed(_)) => {
+            queue.set_ticket(entry.conversation, ticket, entry.received_at);
+        }
+        Err(error) => return Err(error),
     }
     Ok(())
 }

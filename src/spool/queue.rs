@@ -118,7 +118,16 @@ impl Queue {
 
     /// Up to `most` rows from `from` on.
     fn rows(&self, table: Table, from: Bound<&[u8]>, most: usize) -> Answer<Vec<Pair>> {
-        let overlay = lock(&self.overlay);
+        self.rows_below(&lock(&self.overlay), table, from, most)
+    }
+
+    fn rows_below(
+        &self,
+        overlay: &Overlay,
+        table: Table,
+        from: Bound<&[u8]>,
+        most: usize,
+    ) -> Answer<Vec<Pair>> {
         let tables = self.tables()?;
         let failed = RefCell::new(None);
         let below = tables.rows(table, from).map_while(|row| match row {
@@ -214,6 +223,13 @@ impl Queue {
         lock(&self.index).next_in(conversation, after)
     }
 
+    /// Up to `most` of the conversation behind `after`. One of another conversation may be among them.
+    pub fn conversation_ids(&self, conversation: Hash, after: Id, most: usize) -> Vec<Id> {
+        let index = lock(&self.index);
+        let next = |id: &Id| index.next_in(conversation, Some(*id));
+        std::iter::successors(next(&after), next).take(most).collect()
+    }
+
     pub fn insert_due(&self, due: Timestamp, id: Id) {
         lock(&self.index).insert_due(due, id);
     }
@@ -241,10 +257,12 @@ impl Queue {
 
     /// Forgets expired identities among the next [`PAGE`] after `after`; where to go on, `None` at the end.
     pub fn forget_expired(&self, after: Hash, now: Timestamp) -> Answer<Option<Hash>> {
-        let rows = self.rows(Table::Dedupe, Bound::Excluded(&after), PAGE)?;
+        // One that is renewed meanwhile must not be forgotten.
+        let mut overlay = lock(&self.overlay);
+        let rows = self.rows_below(&overlay, Table::Dedupe, Bound::Excluded(&after), PAGE)?;
         for (key, value) in &rows {
             if row::expiry_of(value).is_ok_and(|expires| expires <= now) {
-                self.put(Table::Dedupe, key, None);
+                overlay.put(Table::Dedupe, key, None);
             }
         }
         Ok(rows.last().and_then(|(key, _)| Hash::try_from(key.as_slice()).ok()))
@@ -434,6 +452,10 @@ impl Queue {
         if !self.is_away() {
             return Ok(());
         }
+        #[cfg(test)]
+        if self.fails.load(std::sync::atomic::Ordering::SeqCst) {
+            return Err(std::io::Error::from(std::io::ErrorKind::StorageFull).into());
+        }
         writing.building = None;
         let directory = generations::directory(&self.home, writing.generation);
         if super::disk::free_bytes(&directory).is_ok_and(|free| free < STEP_ROOM_BYTES) {
@@ -453,7 +475,7 @@ impl Queue {
         let bytes = tables.bytes_on_disk();
         // Asking reads everything, so it must be worth that.
         if bytes < self.ground.renew_bytes_min
-            || writing.told < (writing.looked_at / 8).max(self.ground.renew_bytes_min.min(4 << 20))
+            || writing.told < (writing.looked_at / 8).max(self.ground.renew_bytes_min / 4)
         {
             return Ok(false);
         }

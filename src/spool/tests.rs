@@ -745,6 +745,31 @@ mod model {
         }
     }
 
+    fn meet_full_disk(rig: &Rig, model: &Model, event: u8) {
+        let envelope = rig.envelope("full", &event.to_string());
+        let is_known = model.known.get(&event).is_some_and(|(expires, _)| envelope.received_at < *expires);
+        rig.disk.fill(true);
+        let refused = rig.spool().put_and_wait(vec![envelope]);
+        rig.disk.fill(false);
+        // What is known needs no room, unless others wait for the same write.
+        let is_answered = refused.is_ok();
+        assert!(!is_answered || is_known || model.forgotten.contains(&event), "event {event}");
+    }
+
+    fn meet_damage(rig: &mut Rig, model: &mut Model, nth: u8) {
+        let Some(id) = model.nth(nth) else { return };
+        let (entry, _) = rig.spool().entry(id).unwrap().expect("it waits");
+        rig.close();
+        rig.damage(entry.place.segment, entry.place.offset + 40);
+        rig.open();
+        assert_eq!(rig.recovery.lost, [id]);
+        let (dead, _) = rig.spool().entry(id).unwrap().expect("a dead letter stays");
+        assert_eq!((dead.state, dead.reason.contains("damaged in segment")), (State::Dead, true));
+        assert_eq!(rig.spool().touch(id, Change::Dropped { at: START }).unwrap(), Touched::Done);
+        model.waiting.remove(&id);
+        model.gone.push(id);
+    }
+
     fn act(rig: &mut Rig, model: &mut Model, action: &Action) {
         match action {
             Action::Put { conversation, event } => {
@@ -794,30 +819,8 @@ mod model {
             }
             Action::Wait { seconds } => rig.clock.advance(Duration::from_secs(u64::from(*seconds))),
             Action::Reopen => rig.reopen(),
-            Action::FullDisk { event } => {
-                let envelope = rig.envelope("full", &event.to_string());
-                let is_known =
-                    model.known.get(event).is_some_and(|(expires, _)| envelope.received_at < *expires);
-                rig.disk.fill();
-                let refused = rig.spool().put_and_wait(vec![envelope]);
-                rig.disk.make_room();
-                // What is known needs no room, unless others wait for the same write.
-                let is_answered = refused.is_ok();
-                assert!(!is_answered || is_known || model.forgotten.contains(event), "event {event}");
-            }
-            Action::Damage { nth } => {
-                let Some(id) = model.nth(*nth) else { return };
-                let (entry, _) = rig.spool().entry(id).unwrap().expect("it waits");
-                rig.close();
-                rig.damage(entry.place.segment, entry.place.offset + 40);
-                rig.open();
-                assert_eq!(rig.recovery.lost, [id]);
-                let (dead, _) = rig.spool().entry(id).unwrap().expect("a dead letter stays");
-                assert_eq!((dead.state, dead.reason.contains("damaged in segment")), (State::Dead, true));
-                assert_eq!(rig.spool().touch(id, Change::Dropped { at: START }).unwrap(), Touched::Done);
-                model.waiting.remove(&id);
-                model.gone.push(id);
-            }
+            Action::FullDisk { event } => meet_full_disk(rig, model, *event),
+            Action::Damage { nth } => meet_damage(rig, model, *nth),
             Action::LoseQueue => {
                 let settled = model.known.iter().filter(|(_, (_, id))| !model.waiting.contains_key(id));
                 model.forgotten.extend(settled.map(|(event, _)| *event));

@@ -29,32 +29,33 @@ enum UpkeepError {
 /// The upkeep thread's life.
 pub fn tend_until_stopped(shared: &Shared) {
     let mut trimmed_at = shared.clock.monotonic();
-    let mut seen = 0;
-    while let Some(work) = shared.wait_for_change(seen) {
+    let (mut seen, mut told) = (0, String::new());
+    while let Some(work) = shared.wait_for_change(seen, !told.is_empty()) {
         seen = work;
-        let mut result = shared.tend_queue().and_then(|()| shared.shrink());
+        let tended = shared.tend_queue();
+        let mut result = tended.and(shared.shrink());
         if shared.clock.monotonic().saturating_sub(trimmed_at) >= TRIM_INTERVAL {
             trimmed_at = shared.clock.monotonic();
             result = result.and_then(|()| shared.trim());
         }
-        if let Err(error) = result {
-            log::warn!(
-                "spool upkeep failed error={:?} effect=\"disk use grows until it succeeds\"",
-                error.to_string()
-            );
+        let error = result.err().map(|error| error.to_string()).unwrap_or_default();
+        if !error.is_empty() && error != told {
+            log::warn!("spool upkeep failed error={error:?} effect=\"disk use grows until it succeeds\"");
         }
+        told = error;
     }
 }
 
 impl Shared {
-    fn wait_for_change(&self, seen: u64) -> Option<u64> {
+    /// Waits until there is something to do; a second when it could not be done the last time, since nobody tells
+    /// when a disk can be written again.
+    fn wait_for_change(&self, seen: u64, has_failed: bool) -> Option<u64> {
         let core = self.core();
-        let is_idle = |core: &mut Core| core.work == seen && !core.stopping && !self.queue.wants_step();
-        let waited = if self.queue.is_away() || self.queue.wants_step() {
-            // Nobody tells when the disk can be written again.
+        let waited = if has_failed {
             let is_running = |core: &mut Core| !core.stopping;
             self.upkeep_wake.wait_timeout_while(core, LOOK_AGAIN, is_running).map(|(core, _)| core).ok()
         } else {
+            let is_idle = |core: &mut Core| core.work == seen && !core.stopping && !self.queue.wants_step();
             self.upkeep_wake.wait_while(core, is_idle).ok()
         };
         let core = waited.expect("no thread panics while it holds the spool");
@@ -272,6 +273,8 @@ impl Shared {
     }
 
     fn trim(&self) -> Result<(), UpkeepError> {
+        // So that a power cut costs a minute of history and numbers, not weeks where little comes in.
+        self.queue.step()?;
         let now = self.now();
         let mut after = Some(Hash::default());
         while let Some(from) = after {

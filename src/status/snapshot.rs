@@ -1,9 +1,10 @@
 //! The snapshot: is it receiving, is it delivering, what needs me.
 
 use super::tally::{Count, SourceTally, Tally};
-use crate::clock::{Clock, Timestamp};
+use crate::clock::{Clock, Timestamp, spell};
 use crate::dispatch::{Dispatch, Standing};
 use crate::freshdesk::outcome::Cause;
+use crate::pauses::{DELIVERY, INTAKE, Pause, Pauses};
 use crate::spool::{QueueError, Spool, State};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -54,6 +55,9 @@ pub struct DeliveryView {
     pub median_seconds: Option<f64>,
     /// Seconds a `Retry-After` still runs.
     pub paused_seconds: u64,
+    /// By an admin: `paused: migrating, resumes in 2h`.
+    #[serde(default)]
+    pub paused: Option<String>,
 }
 
 /// Does Freshdesk answer?
@@ -148,18 +152,20 @@ pub struct Daemon {
 pub fn snapshot(
     daemon: &Daemon,
     clock: &dyn Clock,
-    rooms: (&Spool, &Dispatch, &Tally),
+    (spool, dispatch, tally, pauses): (&Spool, &Dispatch, &Tally, &Pauses),
 ) -> Result<Snapshot, QueueError> {
-    let (spool, dispatch, tally) = rooms;
     let (now, monotonic) = (clock.now(), clock.monotonic());
     let mut tallies = tally.sources();
     for name in &daemon.sources {
         tallies.entry(name.clone()).or_default();
     }
     let standing = dispatch.standing();
-    let refusing = spool.unhealthy_reason();
+    let pauses = pauses.all();
+    let paused = |what: &str| pauses.get(what).map(|pause| said(pause, now));
+    let refusing = paused(INTAKE).map(|said| format!("paused{said}")).or_else(|| spool.unhealthy_reason());
     let freshdesk = freshdesk_view(&daemon.account, &standing, monotonic);
     let mut needs_you = needs(&refusing, &freshdesk);
+    needs_you.extend(pauses.iter().map(|(what, pause)| paused_need(what, pause, now)));
     needs_you.extend(letters(spool)?);
     needs_you.extend(refusals(&tallies));
     Ok(Snapshot {
@@ -180,6 +186,7 @@ pub fn snapshot(
             per_hour: sum_of(&tallies, Count::Delivered),
             median_seconds: tally.median_age().map(|age| age.as_secs_f64()),
             paused_seconds: standing.paused_for.as_secs(),
+            paused: paused(DELIVERY).map(|said| format!("paused{said}")),
         },
         freshdesk,
         spool: spool_view(spool, now)?,
@@ -263,9 +270,27 @@ fn source_views(tallies: &BTreeMap<String, SourceTally>, spool: &Spool, now: Tim
     views.into_values().collect()
 }
 
+/// `: migrating, resumes in 2h`.
+fn said(pause: &Pause, now: Timestamp) -> String {
+    let reason = if pause.reason.is_empty() { String::new() } else { format!(": {}", pause.reason) };
+    let ends =
+        pause.until.map(|until| format!(", resumes in {}", spell(Timestamp(until).since(now).as_secs())));
+    reason + &ends.unwrap_or_default()
+}
+
+fn paused_need(what: &str, pause: &Pause, now: Timestamp) -> Need {
+    let effect = match what {
+        INTAKE => "platforms get 503 and keep their events",
+        DELIVERY => "events are taken and wait",
+        _ => "its events are taken and held",
+    };
+    let why = format!("{what}{}; {effect}", said(pause, now));
+    Need { count: 1, what: "paused".to_owned(), why, next: format!("deskspool resume {what}") }
+}
+
 fn needs(refusing: &Option<String>, freshdesk: &FreshdeskView) -> Vec<Need> {
     let mut needs = Vec::new();
-    if let Some(reason) = refusing {
+    if let Some(reason) = refusing.as_ref().filter(|reason| !reason.starts_with("paused")) {
         let why = format!("{reason}, platforms get 503 and keep their events");
         let next = if reason == "disk low" { "df -h" } else { "deskspool queue" };
         needs.push(Need { count: 1, what: "intake".to_owned(), why, next: next.to_owned() });

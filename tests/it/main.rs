@@ -1,5 +1,6 @@
 //! The road end to end: the real binary over real HTTP against the stand-in for Freshdesk, one behaviour per file.
 
+mod account;
 mod answers;
 mod commit_then_reset;
 mod freshdesk_answers;
@@ -11,6 +12,8 @@ mod notify;
 mod outage;
 mod quiet;
 mod samples;
+mod set_aside;
 mod tried;
 mod turned_away;
 mod verbs;
+mod writes;

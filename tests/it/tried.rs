@@ -153,7 +153,7 @@ fn presets_are_listed_and_printed_as_they_are_compiled() {
 
 #[test]
 fn help_has_examples() {
-    for verb in ["try", "preset", "refused", "capture"] {
+    for verb in ["try", "preset", "refused", "capture", "check", "hold", "release", "pause", "resume"] {
         let help = std::process::Command::new(BINARY).args([verb, "--help"]).output().expect("it runs");
         let text = String::from_utf8_lossy(&help.stdout).into_owned();
         assert!(text.contains("Examples:\n  deskspool "), "{text}");

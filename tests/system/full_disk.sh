@@ -35,19 +35,20 @@ until_true() {
         [ $SECONDS -lt $end ] || return 1
         read -r -t 0.05 <>"$room/never"
     done
+    return 0
 }
 mkfifo "$room/never"
 
 "$deskspool" sandbox --port 0 --plan unlimited --state "$room/state.json" >"$room/sandbox.out" 2>&1 &
 sandbox=$!
-until_true 30 grep -qE 'http://127.0.0.1:[0-9]+' "$room/sandbox.out" || fail "a full disk" "no sandbox: $(cat "$room/sandbox.out")"
+until_true 30 grep -sqE 'http://127.0.0.1:[0-9]+' "$room/sandbox.out" || fail "a full disk" "no sandbox: $(cat "$room/sandbox.out")"
 url=$(grep -oE 'http://127.0.0.1:[0-9]+' "$room/sandbox.out" | head -n 1)
 
 cat >"$room/deskspool.toml" <<TOML
 [freshdesk]
 url = "$url"
 api_key = "sandbox-key"
-rate_per_minute = 1000000
+rate_per_minute = 100000
 [server]
 listen = "127.0.0.1:0"
 [spool]

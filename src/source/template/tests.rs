@@ -16,7 +16,7 @@ fn context() -> Value {
 }
 
 fn render(key: &str, text: &str) -> Result<String, String> {
-    let mut engine = Engine::new(None);
+    let mut engine = Engine::new(None, Zones::utc());
     let finders = finders();
     let template = engine.add((Layer::Admin, key), text, &Rules { finders: &finders }).unwrap();
     engine.render(&template, &context())
@@ -56,7 +56,8 @@ fn rendering_is_limited() {
 fn check_fault(text: &str, what: &str, at: Option<&str>) {
     let finders = finders();
     let rules = Rules { finders: &finders };
-    let fault = Engine::new(None).add((Layer::Admin, "ticket.subject"), text, &rules).unwrap_err();
+    let fault =
+        Engine::new(None, Zones::utc()).add((Layer::Admin, "ticket.subject"), text, &rules).unwrap_err();
     assert_eq!(fault.what, what, "{text}");
     let marked = fault.offset.map(|offset| &text[offset..]);
     assert!(
@@ -84,7 +85,7 @@ fn mistakes_are_found_when_compiling() {
 fn conditions_hold_or_not() {
     let finders = finders();
     let rules = Rules { finders: &finders };
-    let mut engine = Engine::new(None);
+    let mut engine = Engine::new(None, Zones::utc());
     let mut holds = |text: &str| {
         let condition = engine.add_condition((Layer::Admin, "keep_if"), text, &rules).unwrap();
         engine.holds(&condition, &context())
@@ -101,7 +102,7 @@ fn conditions_hold_or_not() {
 
 #[test]
 fn what_was_missing_is_told() {
-    let mut engine = Engine::new(None);
+    let mut engine = Engine::new(None, Zones::utc());
     let finders = finders();
     let text = "{{ event.customer.name }}{{ event.n }}{{ found.email }}";
     let template = engine.add((Layer::Admin, "ticket.subject"), text, &Rules { finders: &finders }).unwrap();

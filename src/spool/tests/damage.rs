@@ -133,7 +133,8 @@ impl Base {
         let clock = ManualClock::at(claims.later());
         let opened = Spool::open_on(ground, &self.world.directory_below(root), limits(), clock);
         let (spool, recovery) = opened.map_err(|error| format!("does not open: {error}"))?;
-        if !recovery.was_clean && !(puts.is_empty() && others.is_empty()) {
+        let is_hit = !puts.is_empty() || !others.is_empty();
+        if is_hit && !recovery.was_clean {
             let is_told = !recovery.damaged.is_empty() || recovery.torn_bytes > 0;
             is_told.then_some(()).ok_or("the damage is not told")?;
         }

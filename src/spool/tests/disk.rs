@@ -37,14 +37,9 @@ impl TestDisk {
         self.sync_fails.store(true, Ordering::SeqCst);
     }
 
-    /// No write finds room from here on.
-    pub fn fill(&self) {
-        self.is_full.store(true, Ordering::SeqCst);
-    }
-
-    /// Writes find room again.
-    pub fn make_room(&self) {
-        self.is_full.store(false, Ordering::SeqCst);
+    /// Whatever needs space fails, or works again.
+    pub fn fill(&self, is_full: bool) {
+        self.is_full.store(is_full, Ordering::SeqCst);
     }
 
     /// How many things were written down so far; sled's writes up to now among them.

@@ -57,11 +57,14 @@ struct Life {
     failed: Option<(u64, usize)>,
 }
 
+/// A position, the last change that is durable at it, and the lives that an answer says are put.
+type Sure = (usize, u64, Vec<(usize, Id)>);
+
 /// What the answers say, each at its position.
 #[derive(Default)]
 struct Answers {
     /// Everything up to this change is durable, and these lives are put.
-    sure: Vec<(usize, u64, Vec<(usize, Id)>)>,
+    sure: Vec<Sure>,
 }
 
 /// A spool being lived in.
