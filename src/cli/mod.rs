@@ -14,6 +14,7 @@ pub mod probe;
 pub mod queue;
 pub mod refused;
 pub mod render;
+pub mod salvage;
 pub mod sandbox;
 pub mod serve;
 pub mod show;
@@ -117,6 +118,8 @@ enum Verb {
     Capture(capture::CaptureArgs),
     /// What is known of each platform: the list, or one file
     Preset(preset::PresetArgs),
+    /// Save what can be read of a damaged spool; the daemon must be stopped
+    Salvage(salvage::SalvageArgs),
     /// A local stand-in for Freshdesk, with a page that shows the tickets
     Sandbox(sandbox::SandboxArgs),
     /// Daemon, sandbox and sample events, on this machine alone
@@ -240,6 +243,7 @@ pub fn run() -> ExitCode {
         Verb::Try(args) => trial::run(&cli.global, args, &mut screen),
         Verb::Capture(args) => capture::run(&cli.global, args, &mut screen),
         Verb::Preset(args) => preset::run(&cli.global, args, &mut screen),
+        Verb::Salvage(args) => salvage::run(&cli.global, args, &mut screen),
         Verb::Sandbox(args) => sandbox::run(args).map(|()| FINE).map_err(Failure::Other),
         Verb::Demo(args) => demo::run(args),
         Verb::Probe(args) => Ok(probe::run(args)),

@@ -20,6 +20,7 @@ impl Replay<'_> {
     pub fn mend(&self, queue: &Queue, recovery: &mut Recovery) -> Result<(), ReadError> {
         let known = Identities::of(queue)?;
         let mut live = IdSet::default();
+        let is_doubtful = !recovery.damaged.is_empty() || !self.torn.is_empty();
         // Copied stragglers stand twice; from the newest segment to the oldest, the copy is met first.
         for number in self.segments.iter().rev() {
             let file = self.files.open(*number)?;
@@ -29,6 +30,13 @@ impl Replay<'_> {
                 let is_void = !self.holds(&record, numbering);
                 let Record::Put(envelope) = *record else { return };
                 if failed.is_some() || is_void || self.voided.contains(envelope.id) {
+                    return;
+                }
+                if self.half.contains(envelope.id) && !is_known(queue, envelope.id) {
+                    return;
+                }
+                // The record that settled it may be the damaged one: then the queue's history is believed.
+                if is_doubtful && queue.settled(envelope.id).is_ok_and(|settled| settled.is_some()) {
                     return;
                 }
                 failed = known.remember(queue, &envelope).err();
@@ -91,6 +99,11 @@ impl Replay<'_> {
             relieve(queue)?;
         }
     }
+}
+
+/// Whether the queue has or had an envelope, so that its put was synced. One that it cannot read is known.
+fn is_known(queue: &Queue, id: Id) -> bool {
+    !matches!((queue.entry(id), queue.settled(id)), (Ok(None), Ok(None)))
 }
 
 /// Rebuilding a lost queue must not take more memory than keeping one.

@@ -12,6 +12,29 @@
 //! <dir>/damaged/           segments with damage whose other records are settled
 //! ```
 //!
+//! # The format on disk
+//!
+//! Everything that must not be lost is in the journal; this is its format 1. Numbers are little-endian.
+//!
+//! | what | bytes |
+//! |---|---|
+//! | segment `journal/<8 digits>.seg` | a head of 64 bytes, then records without gaps |
+//! | its head | 0 `DSKSPOOL` · 8 format, u32 · 12 CRC-32 of the rest of the head · 16 identity · 32 number of the segment · 40 next envelope's number · 48 sequence number of its first record · 56 when it was created, ms since 1970 |
+//! | a record | a head of 28 bytes, then its payload; both in the head of `record.rs` |
+//! | a record's head | 0 `DSP1` · 4 length of the payload, u32 · 8 CRC-32 of identity, bytes 12–27, length and payload · 12 version · 13 kind · 14 its index in its request and 16 the last index, u16 · 18 check of the head, u16 · 20 sequence number |
+//! | kinds | 1 put · 2 begun · 3 progressed · 4 deferred · 5 delivered · 6 buried · 7 retried · 8 held · 9 dropped · 10 void · 11 standing, which follows a put that was copied forward |
+//! | texts and byte strings in payloads | length, u32, then the bytes; an option is a byte, 0 or 1, then the value |
+//!
+//! Rules that a reader relies on: sequence numbers go up by one from record to record, over all segments. A group
+//! is written after the one before it was synced, so bytes that make no sense are a torn write if they end a segment
+//! and no number is missing before the next; otherwise they are damage. A segment that follows a failed write
+//! begins with a void, which says from which sequence number on nothing holds.
+//!
+//! **Upgrade:** a daemon reads its own format and every earlier one, and writes its own into new segments; so the
+//! journal moves forward by itself, in one step. What it finds of a newer format it refuses before it changes
+//! anything, and says the way back: `deskspool export` with the newer one. The queue has no such rule. It is
+//! rebuilt from the journal when its layout is another one. One spool of each format is kept in `tests/spools/`.
+//!
 //! # The road through this room
 //!
 //! `put` checks limits and duplicates, numbers the envelopes and appends them to the open *group*. The
@@ -50,6 +73,7 @@ mod record;
 mod recover;
 mod replay;
 mod row;
+mod salvage;
 mod segment;
 mod stock;
 mod tables;
@@ -66,6 +90,7 @@ pub use probe::{Probe, try_queue};
 pub use queue::PAGE;
 pub use recover::Recovery;
 pub use row::Settled;
+pub use salvage::{Salvaged, Stretch, salvage};
 pub use tables::QueueError;
 
 use crate::clock::{Clock, Timestamp};
@@ -136,7 +161,7 @@ pub enum OpenError {
         error: io::Error,
     },
     /// A newer deskspool wrote it.
-    #[error("spool format {found} was written by a newer deskspool (this is {}, format {})", env!("CARGO_PKG_VERSION"), segment::FORMAT)]
+    #[error("spool format {found} was written by a newer deskspool (this is {}, format {}); with that one: deskspool export", env!("CARGO_PKG_VERSION"), segment::FORMAT)]
     Newer {
         /// The format that was found.
         found: u32,

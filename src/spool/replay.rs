@@ -64,6 +64,9 @@ pub struct Replay<'a> {
     pub(super) gone: IdSet,
     /// Never answered with success: the platform's retry must be taken.
     pub(super) voided: IdSet,
+    /// Of requests whose last records cannot be read. They were never answered, unless the queue knows them: nothing
+    /// enters it before it is synced.
+    pub(super) half: IdSet,
     /// Envelopes something happened to; only what changes set is meaningful until their put is met again.
     changed: BTreeMap<Id, Entry>,
     pub next_id: Id,
@@ -97,6 +100,7 @@ impl<'a> Replay<'a> {
             segments: segments.to_vec(),
             gone: IdSet::default(),
             voided: IdSet::default(),
+            half: IdSet::default(),
             changed: BTreeMap::new(),
             next_id: 0,
             next_sequence: 0,
@@ -208,8 +212,7 @@ impl<'a> Replay<'a> {
 
     fn forget_open_request(&mut self) {
         for id in self.open_request.drain(..) {
-            self.voided.insert(id);
-            self.gone.insert(id);
+            self.half.insert(id);
         }
     }
 

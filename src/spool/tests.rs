@@ -1,7 +1,10 @@
 //! The spool as its callers see it, with a manual clock and a directory that can be damaged.
 
 mod cuts;
+mod damage;
 mod disk;
+mod format;
+mod kills;
 mod lives;
 mod platter;
 mod space;
@@ -380,7 +383,7 @@ fn a_torn_tail_is_no_damage_when_it_is_met_a_second_time() {
     let torn_bytes = rig.recovery.torn_bytes;
     rig.spool().put_and_wait(vec![rig.envelope("b", "3"), rig.envelope("b", "4")]).unwrap();
     rig.close();
-    // After a clean stop the journal would not be walked.
+    // A clean stop is believed without walking the journal.
     std::fs::remove_file(rig.directory.path().join("clean")).unwrap();
     rig.open();
     assert_eq!(rig.recovery.damaged, []);
@@ -650,6 +653,8 @@ mod model {
         Wait { seconds: u8 },
         Reopen,
         LoseQueue,
+        FullDisk { event: u8 },
+        Damage { nth: u8 },
     }
 
     fn action() -> impl Strategy<Value = Action> {
@@ -664,6 +669,8 @@ mod model {
             2 => (0u8..90).prop_map(|seconds| Action::Wait { seconds }),
             1 => Just(Action::Reopen),
             1 => Just(Action::LoseQueue),
+            1 => any::<u8>().prop_map(|event| Action::FullDisk { event }),
+            1 => any::<u8>().prop_map(|nth| Action::Damage { nth }),
         ]
     }
 
@@ -738,6 +745,31 @@ mod model {
         }
     }
 
+    fn meet_full_disk(rig: &Rig, model: &Model, event: u8) {
+        let envelope = rig.envelope("full", &event.to_string());
+        let is_known = model.known.get(&event).is_some_and(|(expires, _)| envelope.received_at < *expires);
+        rig.disk.fill(true);
+        let refused = rig.spool().put_and_wait(vec![envelope]);
+        rig.disk.fill(false);
+        // What is known needs no room, unless others wait for the same write.
+        let is_answered = refused.is_ok();
+        assert!(!is_answered || is_known || model.forgotten.contains(&event), "event {event}");
+    }
+
+    fn meet_damage(rig: &mut Rig, model: &mut Model, nth: u8) {
+        let Some(id) = model.nth(nth) else { return };
+        let (entry, _) = rig.spool().entry(id).unwrap().expect("it waits");
+        rig.close();
+        rig.damage(entry.place.segment, entry.place.offset + 40);
+        rig.open();
+        assert_eq!(rig.recovery.lost, [id]);
+        let (dead, _) = rig.spool().entry(id).unwrap().expect("a dead letter stays");
+        assert_eq!((dead.state, dead.reason.contains("damaged in segment")), (State::Dead, true));
+        assert_eq!(rig.spool().touch(id, Change::Dropped { at: START }).unwrap(), Touched::Done);
+        model.waiting.remove(&id);
+        model.gone.push(id);
+    }
+
     fn act(rig: &mut Rig, model: &mut Model, action: &Action) {
         match action {
             Action::Put { conversation, event } => {
@@ -787,6 +819,8 @@ mod model {
             }
             Action::Wait { seconds } => rig.clock.advance(Duration::from_secs(u64::from(*seconds))),
             Action::Reopen => rig.reopen(),
+            Action::FullDisk { event } => meet_full_disk(rig, model, *event),
+            Action::Damage { nth } => meet_damage(rig, model, *nth),
             Action::LoseQueue => {
                 let settled = model.known.iter().filter(|(_, (_, id))| !model.waiting.contains_key(id));
                 model.forgotten.extend(settled.map(|(event, _)| *event));
