@@ -18,6 +18,7 @@
 
 mod aside;
 pub mod client;
+mod listing;
 pub mod view;
 
 use crate::capture::{Captured, Captures};
@@ -27,6 +28,7 @@ use crate::pauses::Pauses;
 use crate::spool::{Change, Entry, Envelope, Id, PAGE, QueueError, Spool, State, Touched};
 use crate::status::snapshot::Daemon;
 use crate::status::{Tally, snapshot};
+use listing::{Lines, Listing};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::io::{self, Read};
@@ -134,7 +136,9 @@ impl Control {
                     return;
                 }
                 let answered = catch_unwind(AssertUnwindSafe(|| {
-                    request.map(|request| rooms.answer(request));
+                    if let Some(request) = request {
+                        rooms.answer(request);
+                    }
                     rooms.tick()
                 }));
                 quiet = answered.unwrap_or_else(|_| {
@@ -164,6 +168,9 @@ impl Rooms {
         if *request.method() == Method::Get && request.url().starts_with("/capture?") {
             return self.capture(request);
         }
+        if let Some(query) = listing_query(&request) {
+            return self.list(request, &query);
+        }
         let answer = self.route(&mut request);
         respond(request, answer);
     }
@@ -182,12 +189,25 @@ impl Rooms {
         }
     }
 
+    /// Answers with a listing, which is read while it is sent.
+    fn list(&self, request: Request, query: &str) {
+        let filter = Filter::of_query(query).map_err(Refused::Usage);
+        let filter = filter.as_ref();
+        let responded = match filter.map(|filter| Lines::of(Listing::new(self, filter))) {
+            Ok(Ok(lines)) => request.respond(Response::new(200.into(), Vec::new(), lines, None, None)),
+            Ok(Err(refused)) => request.respond(refusal(&refused)),
+            Err(refused) => request.respond(refusal(refused)),
+        };
+        if let Err(error) = responded {
+            log::debug!("control answer not sent error={error}");
+        }
+    }
+
     fn route(&self, request: &mut Request) -> Result<String, Refused> {
         let url = request.url().to_owned();
         let (path, query) = url.split_once('?').unwrap_or((&url, ""));
         match (request.method(), path) {
             (Method::Get, "/status") => self.status(),
-            (Method::Get, "/queue") => self.queue(&Filter::of_query(query).map_err(Refused::Usage)?),
             (Method::Delete, "/capture") => {
                 self.captures.done(&parameter(query, "as"));
                 Ok(String::new())
@@ -225,15 +245,6 @@ impl Rooms {
         let daemon = self.daemon.read().unwrap_or_else(PoisonError::into_inner);
         let rooms = (&*self.spool, &*self.dispatch, &*self.tally, &*self.pauses);
         Ok(json(&snapshot(&daemon, &*self.clock, rooms)?))
-    }
-
-    fn queue(&self, filter: &Filter) -> Result<String, Refused> {
-        let mut lines = String::new();
-        self.each(filter, |row| {
-            lines.push_str(&json(&row));
-            lines.push('\n');
-        })?;
-        Ok(lines)
     }
 
     fn refused(&self, query: &str) -> String {
@@ -275,8 +286,7 @@ impl Rooms {
     ) -> Result<String, Refused> {
         let selection: Selection = read(request)?;
         let mut done = Done::default();
-        // One sync a page, and between pages others get their turn.
-        for page in self.selected(&selection)?.chunks(PAGE) {
+        self.each_page(&selection, |page| {
             let ids: Vec<Id> = page.iter().map(|(id, _)| *id).collect();
             for ((id, source), touched) in page.iter().zip(verb(&ids)?) {
                 match touched {
@@ -285,55 +295,38 @@ impl Rooms {
                     Touched::Unknown => done.unknown.push(*id),
                 }
             }
-        }
+            Ok(())
+        })?;
         Ok(json(&done))
     }
 
-    /// The ids, or all that pass the filter, with their sources.
-    fn selected(&self, selection: &Selection) -> Result<Vec<(Id, String)>, Refused> {
-        let mut selected = Vec::new();
-        if selection.ids.is_empty() {
-            self.each(&selection.filter, |row| {
-                if row.state != "delivered" && row.state != "dropped" {
-                    selected.push((row.id, row.source));
-                }
-            })?;
-            return Ok(selected);
+    /// Calls `apply` with the selected ids and their sources, a page at a time: one sync a page, and between pages
+    /// others get their turn.
+    fn each_page(
+        &self,
+        selection: &Selection,
+        mut apply: impl FnMut(&[(Id, String)]) -> Result<(), Refused>,
+    ) -> Result<(), Refused> {
+        for ids in selection.ids.chunks(PAGE) {
+            let source = |id: &Id| -> Result<(Id, String), Refused> {
+                let source = self.spool.entry(*id)?.map(|(entry, _)| entry.source);
+                Ok((*id, source.unwrap_or_default()))
+            };
+            apply(&ids.iter().map(source).collect::<Result<Vec<_>, _>>()?)?;
         }
-        for id in &selection.ids {
-            let source = self.spool.entry(*id)?.map(|(entry, _)| entry.source);
-            selected.push((*id, source.unwrap_or_default()));
+        if !selection.ids.is_empty() {
+            return Ok(());
         }
-        Ok(selected)
-    }
-
-    /// Calls `meet` for every envelope that passes the filter, in order of arrival, settled ones first.
-    fn each(&self, filter: &Filter, mut meet: impl FnMut(Row)) -> Result<(), Refused> {
-        let now = self.clock.now();
-        let mut from = 0;
-        while filter.wants_settled() {
-            let page = self.spool.history(from)?;
-            let Some((last, _)) = page.last() else { break };
-            from = last + 1;
-            let rows = page.iter().map(|(id, settled)| Row::settled(*id, settled, now));
-            rows.filter(|row| filter.passes(row)).for_each(&mut meet);
-        }
-        let mut from = 0;
-        loop {
-            let page = self.spool.entries(from)?;
-            let Some((last, ..)) = page.last() else { return Ok(()) };
-            from = last + 1;
-            for (id, entry, in_flight) in &page {
-                // What the queue alone can tell is asked first: the journal is read only for what may be shown.
-                if !filter.may_pass(entry, *in_flight) {
-                    continue;
-                }
-                let row = self.row(*id, entry, *in_flight)?;
-                if filter.passes(&row) {
-                    meet(row);
-                }
+        let mut listing = Listing::new(self, &selection.filter);
+        while let Some(rows) = listing.page()? {
+            let is_here = |row: &Row| row.state != "delivered" && row.state != "dropped";
+            let waiting = rows.into_iter().filter(is_here);
+            let page: Vec<_> = waiting.map(|row| (row.id, row.source)).collect();
+            if !page.is_empty() {
+                apply(&page)?;
             }
         }
+        Ok(())
     }
 
     /// An unsettled envelope as it stands in a listing.
@@ -359,10 +352,7 @@ impl Rooms {
 fn respond(request: Request, answer: Result<String, Refused>) {
     let response = match answer {
         Ok(body) => Response::from_string(body),
-        Err(refused) => {
-            let body = serde_json::json!({ "error": refused.to_string() }).to_string();
-            Response::from_string(body).with_status_code(refused.status())
-        }
+        Err(refused) => refusal(&refused),
     };
     if let Err(error) = request.respond(response) {
         log::debug!("control answer not sent error={error}");
@@ -383,6 +373,17 @@ fn told(text: &str) -> String {
 fn parameter(query: &str, name: &str) -> String {
     let found = form_urlencoded::parse(query.as_bytes()).find(|(other, _)| other == name);
     found.map(|(_, value)| value.into_owned()).unwrap_or_default()
+}
+
+fn refusal(refused: &Refused) -> Response<io::Cursor<Vec<u8>>> {
+    let body = serde_json::json!({ "error": refused.to_string() }).to_string();
+    Response::from_string(body).with_status_code(refused.status())
+}
+
+/// The query of `GET /queue`, if it is that.
+fn listing_query(request: &Request) -> Option<String> {
+    let (path, query) = request.url().split_once('?').unwrap_or((request.url(), ""));
+    (path == "/queue" && *request.method() == Method::Get).then(|| query.to_owned())
 }
 
 fn json<T: Serialize>(value: &T) -> String {

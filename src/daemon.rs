@@ -17,12 +17,12 @@ use crate::page::{Asks, Page};
 use crate::pauses::{DELIVERY, Pauses};
 use crate::source::table::{SourceTable, TicketTable};
 use crate::source::{Credentials, Layer, Source, Sources};
-use crate::spool::{Change, Envelope, Limits, OpenError, Recovery, Spool, State};
+use crate::spool::{Change, Envelope, Limits, OpenError, Probe, Recovery, Spool, State};
 use crate::status::listener::Listener;
 use crate::status::snapshot::Daemon as Facts;
 use crate::status::{Snapshot, Tally, snapshot};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
@@ -125,6 +125,8 @@ pub struct Places {
     pub control: PathBuf,
     /// A directory of ours for the socket between gate and tiny_http; made with mode 0700.
     pub private: PathBuf,
+    /// How to try the queue in another process before it is opened in this one.
+    pub probe: Option<Probe>,
 }
 
 /// A running daemon.
@@ -154,12 +156,11 @@ impl Daemon {
         broken: fn(&str),
     ) -> Result<(Arc<Daemon>, Recovery), StartError> {
         let config = &loaded.config;
-        let (spool, recovery) = Spool::open(&config.spool.dir, limits(config), clock.clone())?;
+        let probe = places.probe.clone();
+        let (spool, recovery) = Spool::open_probed(&config.spool.dir, limits(config), clock.clone(), probe)?;
         let spool = Arc::new(spool);
         spool.when_broken(broken);
-        let listeners =
-            config.server.listen.iter().map(|address| gate::bind("server.listen", &address.to_string()));
-        let listeners = listeners.collect::<Result<Vec<_>, _>>()?;
+        let listeners = listeners(config)?;
         let tally = Arc::new(Tally::new(spool.clone(), clock.clone()));
         let sources = Arc::new(RwLock::new(Arc::new(by_name(&loaded))));
         let counted = tally.clone();
@@ -171,20 +172,13 @@ impl Daemon {
         let dispatch = Dispatch::new(spool.clone(), clock.clone(), orders, Box::new(delivered));
         let dispatch = Arc::new(dispatch.observed_by(watch::counting(tally.clone())));
         let compiled = sources_of(&sources).as_ref().clone();
-        let rooms = IntakeRooms {
-            spool: spool.clone(),
-            clock: clock.clone(),
-            tally: tally.clone(),
-            pauses: pauses.clone(),
-        };
-        let intake = Arc::new(Intake::new(rooms, compiled, body_bytes_max(config)));
+        let intake = Arc::new(Intake::new(
+            intake_rooms((&spool, &clock, &tally, &pauses)),
+            compiled,
+            body_bytes_max(config),
+        ));
         let workers = intake.run(&places.private, INTAKE_WORKERS, broken)?;
-        let gate = Gate::start(GateConfig {
-            listeners,
-            upstream: workers.socket().to_path_buf(),
-            limits: gate_limits(config),
-            trusted_proxies: config.server.trusted_proxies.clone(),
-        })?;
+        let gate = start_gate(config, listeners, &workers)?;
         dispatch.set_paused(pauses.of(DELIVERY).is_some());
         let running = dispatch.run(config.delivery.workers)?;
         let now = clock.monotonic();
@@ -405,6 +399,26 @@ impl Daemon {
         self.rooms.tally.store();
         ended
     }
+}
+
+fn listeners(config: &Config) -> Result<Vec<TcpListener>, BindError> {
+    let addresses = config.server.listen.iter();
+    addresses.map(|address| gate::bind("server.listen", &address.to_string())).collect()
+}
+
+fn start_gate(config: &Config, listeners: Vec<TcpListener>, workers: &Workers) -> Result<Gate, GateError> {
+    Gate::start(GateConfig {
+        listeners,
+        upstream: workers.socket().to_path_buf(),
+        limits: gate_limits(config),
+        trusted_proxies: config.server.trusted_proxies.clone(),
+    })
+}
+
+fn intake_rooms(
+    (spool, clock, tally, pauses): (&Arc<Spool>, &Arc<dyn Clock>, &Arc<Tally>, &Arc<Pauses>),
+) -> IntakeRooms {
+    IntakeRooms { spool: spool.clone(), clock: clock.clone(), tally: tally.clone(), pauses: pauses.clone() }
 }
 
 fn sources_of(sources: &RwLock<Arc<Sources>>) -> Arc<Sources> {

@@ -52,7 +52,7 @@
 //!
 //! Names point one way, from the bottom of this list of layers to its top, and `tests/architecture.rs` holds the
 //! exact table: `clock backoff verify decode gate capture pauses` · `freshdesk spool` · `source` · `config dispatch` · `status` ·
-//! `intake` · `trial control` · `alert page` · `daemon` · `cli`. Only `spool/queue.rs` names sled, only [`freshdesk`] and the
+//! `intake` · `trial control` · `alert page` · `daemon` · `cli`. Only `spool/tables.rs` names sled, only [`freshdesk`] and the
 //! control socket's client name ureq, only [`intake`], [`control`] and [`status`] name tiny_http, and only [`clock`] asks for the time
 //! (deadlines of the gate's sockets excepted).
 //!
@@ -67,7 +67,8 @@
 //!                         └── source is back ◀─┴─ no such source ──▶ held ─────┘
 //! ```
 //!
-//! One envelope of a conversation is in flight, and it is the conversation's head: the oldest that is not settled
+//! One envelope of a conversation is in flight, with those behind it whose notes go out in its own, and it is the
+//! conversation's head: the oldest that is not settled
 //! (dead ones are passed over unless `delivery.after_dead = "wait"`). A plan may be several writes; what is done is
 //! recorded after each, and a retry goes on behind it. What intake cannot understand is put as dead. A crash leaves
 //! what was in flight where it was before, in doubt if its attempt had begun. `drop` takes what is not in flight to
@@ -85,12 +86,14 @@
 //! | decode | a broken compressed stream, or one of a kind we do not read | 400 or 415, and a dead letter all the same |
 //! | decode | inflates beyond `server.body_max` | 413, counted, nothing kept |
 //! | filter | not wanted | 200, counted, not stored |
-//! | put | spool full, disk low, stopping | 503 with `Retry-After`, before anything breaks |
+//! | put | spool full, disk low, queue away, stopping | 503 with `Retry-After`, before anything breaks |
 //! | put | write or sync fails | 503 for the whole group. The segment is abandoned and never synced again; its puts are voided in the next one |
 //! | put | crash before the sync | no 200 was sent: the platform sends it again |
 //! | put | crash between sync and 200 | is in the spool; the platform's second one is a duplicate |
-//! | queue | write fails after the sync | is in the journal. The queue is not asked again: the process ends, and the next start mends it |
-//! | open | the queue is missing, corrupt, behind | rebuilt or mended from the journal; a corrupt one is kept as `queue.damaged.N` |
+//! | queue | write fails after the sync | is in the journal and in memory. sled refuses everything now: it is opened again, every second until that works, and told what it missed; meanwhile new events get 503 |
+//! | queue | mostly garbage | copied into a fresh generation while everything goes on; a crash in between leaves one of the two, whole |
+//! | open | the last stop was clean | the queue is believed if every byte of it and every segment is as it was left |
+//! | open | the queue is missing, corrupt, behind; makes its opener panic or hang | tried in a process of its own first; rebuilt or mended from the journal; a corrupt one is kept as `queue.damaged.N` |
 //! | open | the journal is damaged | the damaged bytes are told by segment and position; an envelope whose text was in them becomes a dead letter without text |
 //! | plan | template fails or renders nothing, no requester | dead with the reason; `retry` after the template was mended |
 //! | plan | the source is not configured any more | held; goes on when it is back |
@@ -100,6 +103,8 @@
 //! | send | 429 | deferred, not an attempt; the whole account waits as told |
 //! | send | 401, 403 | deferred, not an attempt; delivery waits for a probe, intake goes on |
 //! | send | 400, 404, 405 … | dead with Freshdesk's field and code |
+//! | send | files too large for the ticket | goes without them, and says so |
+//! | send | several notes in one are refused | each goes alone, and only the one at fault is dead |
 //! | send | 5xx, cut off, silence, after bytes left | *unknown*: looked for in Freshdesk, twice, before it is sent again; what cannot be decided is dead |
 //! | send | crash | *unknown*, as its beginning is in the journal |
 //! | settle | the journal cannot be written | tried again with the next segment; a crash until then makes it *unknown* |
@@ -118,8 +123,8 @@
 //! | `intake-N` | 4 | `intake.rs` | verify, decode, append; never the sync | tiny_http's queue |
 //! | `spool-commit` | 1 | `spool/mod.rs` | writes and syncs groups | an appended record |
 //! | `spool-answer` | 1 | `spool/mod.rs` | answers those whose group is synced, then brings their puts into the queue | a synced group |
-//! | `spool-upkeep` | 1 | `spool/mod.rs` | removes settled segments, copies stragglers, trims history | a change |
-//! | `sled-io-N` | sled's own | | idle: the queue is flushed when a segment goes | |
+//! | `spool-upkeep` | 1 | `spool/mod.rs` | brings the queue to disk and renews it, removes settled segments, copies stragglers, trims history | a change; a second when the disk failed |
+//! | `sled-io-N` | sled's own | | idle: the queue is written in large steps, and synced when a segment goes | |
 //! | `dispatch-N` | `delivery.workers`, 4 | `dispatch/mod.rs` | one attempt at a time, or the probe | work, or the moment something is due |
 //! | `control` | 1 | `control.rs` | carries out the admin's verbs | tiny_http's queue |
 //! | `status-page` | 1 | `status/listener.rs` | answers the status page's requests | tiny_http's queue |
@@ -144,7 +149,12 @@
 //! | what left the house; what answers mean; looking | `src/freshdesk/*_tests.rs` |
 //! | the stand-in is as strict as the documentation | `src/sandbox/tests/` |
 //! | the real binary over real HTTP: kills, outages, resets after the commit, rude clients | `tests/it/` |
+//! | the status page: what it shows to whom, and in a browser | `tests/it/page.rs`, `tests/system/page.sh` |
+//! | alerts across restarts, by command and by URL | `tests/it/alert.rs` |
+//! | metrics and alerting rules, by promtool | `tests/system/metrics.sh` |
 //! | what admins type | `tests/by_hand.rs`, `tests/it/` |
+//! | full disks, generations of the queue, clean stops, queues that are tried first | `src/spool/tests/space.rs`, `tests/system/full_disk.sh` |
+//! | what a long backlog costs: disk, memory, opening | `benches/backlog/` |
 //! | the unit, the sync before the answer | `tests/run`, `tests/system/` |
 
 pub mod alert;

@@ -134,6 +134,9 @@ pub fn run(args: &DemoArgs) -> Outcome {
             "look at them as an agent would: {}/     Ctrl-C ends it and leaves nothing behind",
             sandbox.url()
         );
+        if let Some(page) = daemon.page_addresses().first() {
+            println!("and at the daemon as an admin would: http://{page}/");
+        }
         signals.forever().next();
         println!();
     }
@@ -172,7 +175,8 @@ fn start_daemon(directory: &Path, sandbox: &Sandbox) -> anyhow::Result<Arc<Daemo
     let loaded = daemon::load(&config, &Surroundings::of_process());
     let loaded = loaded
         .map_err(|findings| anyhow::anyhow!("the demo's configuration\n{}", daemon::lines(&findings)))?;
-    let places = Places { control: directory.join("control.sock"), private: directory.join("gate") };
+    let places =
+        Places { control: directory.join("control.sock"), private: directory.join("gate"), probe: None };
     let (daemon, _) =
         Daemon::start(loaded, &places, SystemClock::new(), |why| eprintln!("the daemon broke: {why}"))?;
     Ok(daemon)

@@ -7,11 +7,14 @@ mod aside;
 pub mod capture;
 pub mod change;
 pub mod check;
+pub mod config;
 pub mod demo;
 pub mod preset;
+pub mod probe;
 pub mod queue;
 pub mod refused;
 pub mod render;
+pub mod salvage;
 pub mod sandbox;
 pub mod serve;
 pub mod show;
@@ -84,6 +87,8 @@ enum Verb {
     Serve(serve::ServeArgs),
     /// Is this configuration right? Secrets, templates, ports, Freshdesk
     Check(check::CheckArgs),
+    /// The effective configuration, and where each value was written
+    Config(config::ConfigArgs),
     /// Apply the configuration; tells what changed and what needs a restart
     Reload,
     /// One screen: is it receiving, is it delivering, what needs me
@@ -113,10 +118,15 @@ enum Verb {
     Capture(capture::CaptureArgs),
     /// What is known of each platform: the list, or one file
     Preset(preset::PresetArgs),
+    /// Save what can be read of a damaged spool; the daemon must be stopped
+    Salvage(salvage::SalvageArgs),
     /// A local stand-in for Freshdesk, with a page that shows the tickets
     Sandbox(sandbox::SandboxArgs),
     /// Daemon, sandbox and sample events, on this machine alone
     Demo(demo::DemoArgs),
+    /// Can this queue be opened? The daemon asks, of itself
+    #[command(name = probe::PROBE_VERB, hide = true)]
+    Probe(probe::ProbeArgs),
 }
 
 /// Which envelopes.
@@ -218,6 +228,7 @@ pub fn run() -> ExitCode {
     let outcome = match &cli.verb {
         Verb::Serve(args) => serve::run(&cli.global, args),
         Verb::Check(args) => check::run(&cli.global, args, &mut screen),
+        Verb::Config(args) => config::run(&cli.global, args, &mut screen),
         Verb::Reload => change::reload(&cli.global, &mut screen),
         Verb::Status => status::run(&cli.global, &mut screen),
         Verb::Queue(args) => queue::run(&cli.global, args, &mut screen),
@@ -232,8 +243,10 @@ pub fn run() -> ExitCode {
         Verb::Try(args) => trial::run(&cli.global, args, &mut screen),
         Verb::Capture(args) => capture::run(&cli.global, args, &mut screen),
         Verb::Preset(args) => preset::run(&cli.global, args, &mut screen),
+        Verb::Salvage(args) => salvage::run(&cli.global, args, &mut screen),
         Verb::Sandbox(args) => sandbox::run(args).map(|()| FINE).map_err(Failure::Other),
         Verb::Demo(args) => demo::run(args),
+        Verb::Probe(args) => Ok(probe::run(args)),
     };
     match outcome {
         Ok(code) => ExitCode::from(code),

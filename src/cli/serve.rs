@@ -1,11 +1,12 @@
 //! `deskspool serve`: the daemon in the foreground, until SIGTERM or SIGINT. SIGHUP reads the
 //! configuration again.
 
+use super::probe::PROBE_VERB;
 use super::{FINE, Global, NOT_FINE, Outcome};
 use crate::clock::{SystemClock, Timestamp};
 use crate::config::Surroundings;
-use crate::daemon::{self, Daemon, Places};
-use crate::spool::Recovery;
+use crate::daemon::{self, Daemon, Loaded, Places, StartError};
+use crate::spool::{Probe, Recovery};
 use crate::systemd;
 use anyhow::Context;
 use clap::Args;
@@ -18,6 +19,8 @@ use std::time::Duration;
 
 /// How often the line in `systemctl status` is renewed.
 const STATUS_EVERY: Duration = Duration::from_secs(5);
+/// How often a start on a full disk is tried.
+const TRY_EVERY: Duration = Duration::from_secs(1);
 /// How long the watchdog waits for intake to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
@@ -47,8 +50,8 @@ pub fn run(global: &Global, args: &ServeArgs) -> Outcome {
     // Before any thread is started, so that none of them gets a signal that was meant for us.
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).context("signals cannot be received")?;
     let clock = SystemClock::set_to(args.clock.map(|seconds| Timestamp(seconds.saturating_mul(1000))));
-    let started = Daemon::start(loaded, &places, clock, broken_for_good);
-    let (daemon, recovery) = started.map_err(anyhow::Error::from)?;
+    let started = start(loaded, (global, &clock), &places, &mut signals)?;
+    let Some((daemon, recovery)) = started else { return Ok(FINE) };
     log_recovery(&recovery);
     let list = |all: Vec<std::net::SocketAddr>| {
         let all: Vec<String> = all.iter().map(ToString::to_string).collect();
@@ -88,6 +91,36 @@ pub fn run(global: &Global, args: &ServeArgs) -> Outcome {
     Ok(FINE)
 }
 
+/// Starts the daemon; on a full disk, as soon as there is room. None when a signal said to stop before that.
+fn start(
+    mut loaded: Loaded,
+    (global, clock): (&Global, &Arc<SystemClock>),
+    places: &Places,
+    signals: &mut Signals,
+) -> anyhow::Result<Option<(Arc<Daemon>, Recovery)>> {
+    loop {
+        match Daemon::start(loaded, places, clock.clone(), broken_for_good) {
+            Err(StartError::Spool(error)) if error.is_full() => {
+                log::error!(
+                    "not started error={:?} next=\"free some space; tried every second\"",
+                    error.to_string()
+                );
+            }
+            started => return Ok(Some(started?)),
+        }
+        let (_never, room) = channel::<()>();
+        let _ = room.recv_timeout(TRY_EVERY);
+        systemd::starting_takes(TRY_EVERY * 30);
+        if signals.pending().any(|signal| signal != SIGHUP) {
+            return Ok(None);
+        }
+        loaded = match daemon::load(&global.config, &Surroundings::of_process()) {
+            Ok(loaded) => loaded,
+            Err(findings) => anyhow::bail!("{}", daemon::lines(&findings)),
+        };
+    }
+}
+
 /// tiny_http accepts no more, or the spool cannot be written: only a new process helps, and the spool does not mind.
 fn broken_for_good(why: &str) {
     log::error!("broken for good error={why:?} next=\"systemd restarts deskspool\"");
@@ -100,7 +133,11 @@ fn places(global: &Global, spool: &Path) -> Places {
     // The spool makes its own directory, for nobody else to read; systemd made the other.
     let base = runtime.unwrap_or_else(|| spool.to_path_buf());
     let control = global.socket.clone().unwrap_or_else(|| base.join("control.sock"));
-    Places { control, private: base.join("gate") }
+    let probe = Probe::of_this_executable(PROBE_VERB);
+    if let Err(error) = &probe {
+        log::warn!("queue is not probed error={:?}", error.to_string());
+    }
+    Places { control, private: base.join("gate"), probe: probe.ok() }
 }
 
 fn log_recovery(recovery: &Recovery) {

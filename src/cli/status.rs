@@ -5,7 +5,7 @@ use super::{FINE, Global, NOT_FINE, Outcome};
 use crate::status::Snapshot;
 
 /// Longest reason that stands beside what is to be done about it.
-const WHY_COLUMN_MAX: usize = 72;
+const WHY_COLUMN_MAX: usize = 90;
 /// Longest reason.
 const WHY_CHARS_MAX: usize = 400;
 

@@ -28,7 +28,7 @@ pub use load::{Loaded, Problem, SourceReport, load, load_with};
 pub use page::StatusPageConfig;
 pub use secrets::{Secret, Surroundings};
 pub use tables::{AfterDead, BackoffConfig, DeliveryConfig, FreshdeskConfig, ServerConfig, SpoolConfig};
-pub use written::{WrittenKey, written_for_freshdesk};
+pub use written::{WrittenKey, written_for_freshdesk, written_keys};
 
 use crate::source::table::{SourceTable, TicketTable};
 use std::collections::BTreeMap;

@@ -138,7 +138,7 @@ impl Rooms {
     ) -> Result<(Done, Vec<Id>), Refused> {
         let mut done = Done::default();
         let mut touched = Vec::new();
-        for page in self.selected(selection)?.chunks(PAGE) {
+        self.each_page(selection, |page| {
             let mut suited = Vec::new();
             for (id, source) in page {
                 match self.spool.entry(*id)? {
@@ -161,7 +161,8 @@ impl Rooms {
                     Touched::Unknown => done.unknown.push(*id),
                 }
             }
-        }
+            Ok(())
+        })?;
         Ok((done, touched))
     }
 }

@@ -155,8 +155,14 @@ impl Filter {
     }
 
     /// Whether an envelope can pass, judged without its text.
-    pub fn may_pass(&self, entry: &Entry, in_flight: bool) -> bool {
+    pub fn may_pass(&self, entry: &Entry, in_flight: bool, now: Timestamp) -> bool {
         let word = state_word(entry.state, in_flight);
+        let age = now.since(entry.received_at).as_secs();
+        if self.since_seconds.is_some_and(|seconds| age > seconds)
+            || self.until_seconds.is_some_and(|seconds| age < seconds)
+        {
+            return false;
+        }
         (self.states.is_empty() || self.states.iter().any(|state| state == word))
             && self.source.as_ref().is_none_or(|source| *source == entry.source)
     }

@@ -1,4 +1,4 @@
-//! What the spool needs of its directory: one owner, an identity, free space.
+//! What the spool needs of its directory: one owner, an identity, free space, and some in reserve.
 
 use super::OpenError;
 use super::ground::Disk;
@@ -10,7 +10,8 @@ use rustix::io::Errno;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Creates `directory` (0700) with its parents, and makes their names durable.
 pub fn create_directory(disk: &dyn Disk, directory: &Path) -> io::Result<()> {
@@ -97,4 +98,51 @@ pub fn identity(disk: &dyn Disk, directory: &Path, journal: &Path, segments: &[u
 pub fn free_bytes(directory: &Path) -> io::Result<u64> {
     let numbers = rustix::fs::statvfs(directory)?;
     Ok(numbers.f_bavail.saturating_mul(numbers.f_frsize))
+}
+
+/// Room for a segment, or for several steps of the queue.
+const RESERVE_BYTES: u64 = 8 << 20;
+
+/// `<dir>/reserve`: blocks that nobody else can take. They are given up when the disk is full, so that what is in
+/// flight can settle, and taken again when there is room.
+pub struct Reserve {
+    path: PathBuf,
+    disk: Arc<dyn Disk>,
+}
+
+impl Reserve {
+    /// The reserve of the spool in `directory`; nothing is done yet.
+    pub fn new(directory: &Path, disk: Arc<dyn Disk>) -> Reserve {
+        Reserve { path: directory.join("reserve"), disk }
+    }
+
+    /// Takes the reserve if there is room for it above `floor` and it is not there. A file system that cannot set
+    /// blocks aside has none.
+    pub fn take(&self, floor: u64) {
+        let Some(directory) = self.path.parent() else { return };
+        let is_roomy = free_bytes(directory).is_ok_and(|free| free > floor.saturating_add(2 * RESERVE_BYTES));
+        if self.path.exists() || !is_roomy {
+            return;
+        }
+        let taken = self.disk.create(&self.path);
+        if let Err(error) = taken.and_then(|file| self.disk.preallocate(&file, RESERVE_BYTES)) {
+            log::debug!("no reserve error={:?}", error.to_string());
+            // An empty one would only pretend.
+            let _ = self.disk.remove(&self.path);
+        }
+    }
+
+    /// Gives the reserve up. Whether there was one.
+    pub fn give_up(&self) -> bool {
+        let given = self.path.exists() && self.disk.remove(&self.path).is_ok();
+        if given {
+            log::warn!("disk full effect=\"the reserve is used; new events get 503 until there is room\"");
+        }
+        given
+    }
+}
+
+/// Whether an error says that the disk is full.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

@@ -7,6 +7,8 @@
 //! **Invariant:** what is called here is durable only after the sync that says so: [`Disk::sync`] for a file's bytes and
 //! length, [`Disk::sync_directory`] for the names in a directory.
 
+use super::probe::Probe;
+use rustix::fs::{FallocateFlags, fallocate};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
@@ -31,6 +33,14 @@ pub trait Disk: Send + Sync {
     fn create_directory(&self, path: &Path) -> io::Result<()>;
     /// Makes the names in a directory durable.
     fn sync_directory(&self, path: &Path) -> io::Result<()>;
+    /// Sets blocks aside for a file without changing its length; best effort, and nothing anybody can read changes.
+    fn preallocate(&self, _file: &File, _bytes: u64) -> io::Result<()> {
+        Ok(())
+    }
+    /// Gives back the blocks behind a file's `length`.
+    fn give_back_blocks(&self, _file: &File, _length: u64) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// The operating system's files.
@@ -68,6 +78,14 @@ impl Disk for RealDisk {
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
         File::open(path)?.sync_all()
     }
+
+    fn preallocate(&self, file: &File, bytes: u64) -> io::Result<()> {
+        Ok(fallocate(file, FallocateFlags::KEEP_SIZE, 0, bytes)?)
+    }
+
+    fn give_back_blocks(&self, file: &File, length: u64) -> io::Result<()> {
+        file.set_len(length)
+    }
 }
 
 /// The disk, and sizes that only tests change: rotation and copying must be cheap to provoke.
@@ -79,10 +97,20 @@ pub struct Ground {
     pub segment_bytes: u64,
     /// Garbage below this is not worth copying anything for.
     pub garbage_min: u64,
+    /// A queue below this is never rewritten.
+    pub renew_bytes_min: u64,
+    /// How to try a queue in another process before it is opened in this one.
+    pub probe: Option<Probe>,
 }
 
 impl Default for Ground {
     fn default() -> Self {
-        Ground { disk: Arc::new(RealDisk), segment_bytes: 8 << 20, garbage_min: 24 << 20 }
+        Ground {
+            disk: Arc::new(RealDisk),
+            segment_bytes: 8 << 20,
+            garbage_min: 24 << 20,
+            renew_bytes_min: 16 << 20,
+            probe: None,
+        }
     }
 }

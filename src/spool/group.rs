@@ -109,6 +109,7 @@ impl Core {
     /// Appends the puts of one request as one unit.
     pub(super) fn append_puts(&mut self, identity: &Identity, envelopes: Vec<Envelope>) {
         let last_index = u16::try_from(envelopes.len() - 1).expect("events of one request are limited");
+        let before = self.group.bytes.len();
         for (index, envelope) in (0..).zip(envelopes) {
             let numbering = Numbering { sequence: self.next_sequence, index, last_index };
             self.next_sequence += 1;
@@ -120,6 +121,7 @@ impl Core {
             self.arriving.insert(dedupe, id);
             self.group.arriving.push(Arriving { id, entry: Entry::of(&envelope, place), dedupe, expires });
         }
+        self.appended += (self.group.bytes.len() - before) as u64;
     }
 }
 
@@ -162,6 +164,9 @@ pub fn commit_until_stopped(shared: &Shared, mut writer: Writer, answers: &SyncS
                     "journal write failed error={:?} effect=\"platforms get 503 and keep their events\"",
                     error.to_string()
                 );
+                if super::disk::is_full(&error) {
+                    shared.reserve.give_up();
+                }
                 let abandoned = shared.group_failed(group, writer.take_failed());
                 let waiters = waiters.into_iter().chain(abandoned).collect();
                 Done { waiters, result: Err(CommitFailed(Arc::new(error))) }

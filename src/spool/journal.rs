@@ -94,7 +94,10 @@ impl Writer {
             });
         }
         if self.active.as_ref().is_none_or(|active| active.length >= self.files.ground.segment_bytes) {
-            self.active = None;
+            if let Some(sealed) = self.active.take() {
+                // They come back when the file goes, at the latest.
+                let _ = self.files.ground.disk.give_back_blocks(&sealed.file, sealed.length);
+            }
             self.active = Some(self.create(counters)?);
         }
         let active = self.active.as_mut().expect("created above");
@@ -102,6 +105,10 @@ impl Writer {
         let disk = &self.files.ground.disk;
         if let Err(error) = disk.write_at(&active.file, bytes, offset).and_then(|()| disk.sync(&active.file))
         {
+            // On a full disk nobody shall wait for blocks that are never written.
+            if let Ok(metadata) = active.file.metadata() {
+                let _ = disk.give_back_blocks(&active.file, metadata.len());
+            }
             self.failed = Some(active.number);
             self.active = None;
             return Err(error);
@@ -135,9 +142,19 @@ impl Writer {
             let _ = disk.remove(&path);
             return Err(error);
         }
+        // What settles must have room when somebody else has filled the disk. Without it one goes on as well.
+        let _ = disk.preallocate(&file, self.files.ground.segment_bytes);
         let file = Arc::new(file);
         self.files.keep_open(number, &file);
         Ok(Active { number, file, length: SEGMENT_HEADER_LENGTH })
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if let Some(active) = &self.active {
+            let _ = self.files.ground.disk.give_back_blocks(&active.file, active.length);
+        }
     }
 }
 
@@ -230,6 +247,13 @@ impl Files {
         disk.rename(&self.path(number), &aside.join(segment_name(number)))?;
         disk.sync_directory(&aside)?;
         disk.sync_directory(&self.directory)
+    }
+
+    /// The last segment of an earlier run ends where it ends.
+    pub fn give_back_blocks(&self, number: u64) -> io::Result<()> {
+        let file = File::options().write(true).open(self.path(number))?;
+        let length = file.metadata()?.len();
+        self.ground.disk.give_back_blocks(&file, length)
     }
 
     /// Makes everything that can be read now durable: a crash may have left bytes that were never synced,

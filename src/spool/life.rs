@@ -2,11 +2,14 @@
 
 use super::group::{Arriving, CommitFailed, Durable, Group, Waiter};
 use super::journal::{self, Written};
-use super::queue::{PAGE, QueueError, Settled};
+use super::queue::PAGE;
 use super::record::Record;
-use super::{Change, Core, Doubt, Entry, Envelope, Flight, Hash, Id, Share, Shared, Spool, State, Try};
+use super::row::Settled;
+use super::tables::Answer;
+use super::{
+    Change, Core, Doubt, Entry, Envelope, Flight, Hash, Id, QueueError, Share, Shared, Spool, State, Try,
+};
 use crate::clock::Timestamp;
-use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::MutexGuard;
 use std::time::Duration;
@@ -52,8 +55,6 @@ pub enum Touched {
     Unknown,
 }
 
-type Answer<T> = Result<T, QueueError>;
-
 /// Longer than any backoff or `Retry-After`: a due time further away was written by a clock that was wrong.
 const WAIT_LONGEST: Duration = Duration::from_secs(2 * 86_400);
 
@@ -64,6 +65,10 @@ impl Spool {
         shared.check()?;
         let mut core = shared.core();
         let now = shared.now();
+        if shared.queue.is_bursting() {
+            // The disk takes nothing, and what is settled is kept in memory until it does.
+            return Ok(Leased::NotBefore(now.plus(Duration::from_secs(1))));
+        }
         // A clock that was ahead and was set back has left due times that no wait of ours explains.
         if let Some(lease) = shared.first_leasable(&mut core, now.plus(WAIT_LONGEST)..Timestamp(u64::MAX))? {
             return Ok(Leased::One(lease));
@@ -73,7 +78,7 @@ impl Spool {
         {
             return Ok(Leased::One(lease));
         }
-        let next = shared.queue.due_in(now.plus(Duration::from_millis(1))..Timestamp(u64::MAX))?;
+        let next = shared.queue.due_in(&(now.plus(Duration::from_millis(1))..Timestamp(u64::MAX)), None);
         Ok(next.first().map_or(Leased::Nothing, |(due, _)| Leased::NotBefore(*due)))
     }
 
@@ -131,13 +136,18 @@ impl Spool {
         let Some(flight) = core.flights.get(&head) else { return Vec::new() };
         let (conversation, now) = (flight.entry.conversation, self.shared.now());
         // What cannot be read ends the row too: whoever leases it as a head will meet the same and say so.
-        let ids = self.shared.queue.conversation_ids(conversation, Some(head), most).unwrap_or_default();
+        let ids = self.shared.queue.conversation_ids(conversation, head, most);
         let mut leases = Vec::new();
         for id in ids {
             let is_free =
                 !core.flights.contains_key(&id) && !core.arriving.values().any(|other| *other == id);
             let may_go = |entry: &Entry| {
-                is_free && waits(entry) && entry.due <= now && entry.doubt.is_none() && entry.step == 0
+                is_free
+                    && entry.conversation == conversation
+                    && waits(entry)
+                    && entry.due <= now
+                    && entry.doubt.is_none()
+                    && entry.step == 0
             };
             let Ok(Some(entry)) = self.shared.queue.entry(id) else { break };
             if !may_go(&entry) {
@@ -157,40 +167,29 @@ impl Spool {
         let change = Change::Progressed { step, ticket, opened };
         flight.entry.apply(&change);
         let entry = flight.entry.clone();
+        flight.standing.clone_from(&entry);
         core.append_change(self.shared.files.identity(), Record::Change(id, change));
-        self.shared.queue.put_entry(id, &entry)?;
+        self.shared.queue.put_entry(id, &entry);
         if let Some(ticket) = ticket {
-            self.shared.queue.set_ticket(entry.conversation, ticket, now)?;
+            self.shared.queue.set_ticket(entry.conversation, ticket, now);
         }
         drop(core);
         self.shared.commit_wake.notify_one();
-        Ok(())
+        self.shared.check()
     }
 
-    /// Records what the attempt came to, and ends the lease. The journal gets it first. When the queue cannot
-    /// be written, the lease does not end: the queue still says due, and nobody may send it a second time.
+    /// Records what the attempt came to, and ends the lease. Nothing of it needs the disk at once: the journal
+    /// writes it down with its next group, and again with the one after if that fails.
     pub fn settle(&self, id: Id, change: Change) -> Answer<()> {
         let mut core = self.shared.core();
         core.append_change(self.shared.files.identity(), Record::Change(id, change.clone()));
         let flight = core.flights.remove(&id).expect("only a leased envelope is settled");
-        let conversation = flight.entry.conversation;
-        let done = match self.shared.queue.entry(id) {
-            Ok(Some(standing)) => self.shared.changed(&mut core, (id, &standing), &flight, &change),
-            // An admin cannot drop what is in flight, so this is damage; the journal knows.
-            Ok(None) => Ok(()),
-            Err(error) => Err(error),
-        };
-        match &done {
-            Ok(()) => core.land(conversation),
-            Err(error) => {
-                core.flights.insert(id, flight);
-                self.shared.break_down(&error.to_string());
-            }
-        }
+        self.shared.changed(&mut core, id, &flight, &change);
+        core.land(flight.entry.conversation);
         drop(core);
         self.shared.commit_wake.notify_one();
         self.shared.work_wake.notify_all();
-        done
+        self.shared.check()
     }
 
     /// Applies an admin's change to an envelope that is not in flight, durably.
@@ -224,8 +223,8 @@ impl Shared {
             return Ok(Touched::InFlight);
         }
         let Some(entry) = self.queue.entry(id)? else { return Ok(Touched::Unknown) };
-        let flight = self.flight(entry.clone());
-        self.changed(core, (id, &entry), &flight, change)?;
+        let flight = self.flight(entry);
+        self.changed(core, id, &flight, change);
         core.append_change(self.files.identity(), Record::Change(id, change.clone()));
         Ok(Touched::Done)
     }
@@ -240,24 +239,18 @@ impl Shared {
 
     /// Leases the first that may be among the rows that are due in `range`.
     fn first_leasable(&self, core: &mut Core, range: Range<Timestamp>) -> Answer<Option<Box<Lease>>> {
-        let Range { mut start, end } = range;
-        let mut passed = HashSet::new();
+        let mut after = None;
         loop {
-            let page = self.queue.due_in(start..end)?;
-            let Some((last, _)) = page.last() else { return Ok(None) };
-            let last = *last;
-            let full = page.len() == PAGE;
-            for (due, id) in page {
-                if passed.insert(id)
-                    && let Some(entry) = self.leasable(core, due, id)?
-                    && let Some(lease) = self.lease(core, id, entry)?
+            let page = self.queue.due_in(&range, after);
+            for (due, id) in &page {
+                if let Some(entry) = self.leasable(core, *due, *id)?
+                    && let Some(lease) = self.lease(core, *id, entry)?
                 {
                     return Ok(Some(Box::new(lease)));
                 }
             }
-            // Rows with the same due time may go on behind the page.
-            start = if full && last > start { last } else { last.plus(Duration::from_millis(1)) };
-            if !full {
+            after = page.last().copied();
+            if page.len() < PAGE {
                 return Ok(None);
             }
         }
@@ -274,7 +267,7 @@ impl Shared {
             Err(error) => return Err(error),
         };
         let Some(entry) = entry.filter(|entry| waits(entry) && entry.due == due) else {
-            self.queue.remove_due(due, id)?;
+            self.queue.remove_due(due, id);
             return Ok(None);
         };
         if core.flying_conversations.contains(&entry.conversation) {
@@ -283,7 +276,7 @@ impl Shared {
         match self.head(entry.conversation)? {
             Some((head, _)) if head == id => Ok(Some(entry)),
             _ => {
-                self.queue.remove_due(due, id)?;
+                self.queue.remove_due(due, id);
                 Ok(None)
             }
         }
@@ -315,7 +308,7 @@ impl Shared {
         core.flying_conversations.insert(entry.conversation);
         let (kind, event_id) = (lease.envelope.kind.clone(), lease.envelope.event_id.clone());
         let conversation = lease.envelope.conversation.clone();
-        core.flights.insert(id, Flight { entry, kind, event_id, conversation });
+        core.flights.insert(id, Flight { standing: entry.clone(), entry, kind, event_id, conversation });
         Ok(Some(lease))
     }
 
@@ -325,13 +318,14 @@ impl Shared {
         let reason = format!("spool: record damaged in segment {}, its text is lost", entry.place.segment);
         log::error!("envelope dead id={id} reason={reason:?}");
         let flight = Flight {
+            standing: entry.clone(),
             entry: entry.clone(),
             kind: String::new(),
             event_id: String::new(),
             conversation: String::new(),
         };
         let change = Change::Buried { doubt: entry.doubt, ran: None, reason: reason.clone() };
-        self.changed(core, (id, entry), &flight, &change)?;
+        self.changed(core, id, &flight, &change);
         core.append_change(self.files.identity(), Record::Change(id, change));
         if let Some(dead) = self.queue.entry(id)? {
             core.copy(self.files.identity(), &substitute(id, entry, reason), dead);
@@ -346,45 +340,39 @@ impl Shared {
             Ok(envelope) => (envelope.kind, envelope.event_id, envelope.conversation),
             Err(_) => Default::default(),
         };
-        Flight { entry, kind, event_id, conversation }
+        Flight { standing: entry.clone(), entry, kind, event_id, conversation }
     }
 
-    /// Applies a change to queue, counts and shares, and finds the next head. `standing` is the entry as the
-    /// queue has it. The caller appends the change to the journal under the same lock.
-    fn changed(
-        &self,
-        core: &mut Core,
-        (id, standing): (Id, &Entry),
-        flight: &Flight,
-        change: &Change,
-    ) -> Answer<()> {
+    /// Applies a change to queue, counts and shares, and finds the next head. The caller appends the change to
+    /// the journal under the same lock.
+    fn changed(&self, core: &mut Core, id: Id, flight: &Flight, change: &Change) {
         let mut entry = flight.entry.clone();
         entry.apply(change);
-        self.queue.remove_due(standing.due, id)?;
+        self.queue.remove_due(flight.standing.due, id);
         if change.settles() {
-            self.queue.put_settled(id, &settled(&entry, flight, change, self.now()))?;
+            self.queue.put_settled(id, &settled(&entry, flight, change, self.now()));
             if let Change::Delivered { ticket: Some(ticket), ran, .. } = change {
-                self.queue.set_ticket(entry.conversation, *ticket, ran.at)?;
+                self.queue.set_ticket(entry.conversation, *ticket, ran.at);
             }
-            self.queue.remove_order(entry.conversation, id)?;
-            self.queue.remove_entry(id)?;
-            core.leave(standing);
+            self.queue.remove_order(entry.conversation, id);
+            self.queue.remove_entry(id);
+            core.leave(&flight.standing);
         } else {
-            self.keep_order(id, &entry)?;
-            self.queue.put_entry(id, &entry)?;
-            core.restate(standing, entry.state);
+            self.queue.put_entry(id, &entry);
+            self.keep_order(id, &entry);
+            core.restate(&flight.standing, entry.state);
         }
-        self.place_head(entry.conversation)?;
+        self.place_head(core, entry.conversation);
         core.work += 1;
         self.upkeep_wake.notify_one();
-        Ok(())
     }
 
-    /// An envelope has its row in its conversation's order, unless it is dead and the dead are passed: many
-    /// dead letters in one conversation must not be walked at every step.
-    pub(super) fn keep_order(&self, id: Id, entry: &Entry) -> Answer<()> {
+    /// An envelope has its place in its conversation's order, unless it is dead and the dead are passed: many
+    /// dead letters in one conversation must not be walked at every step. Whether it is the first there.
+    pub(super) fn keep_order(&self, id: Id, entry: &Entry) -> bool {
         if entry.state == State::Dead && self.limits().pass_dead {
-            self.queue.remove_order(entry.conversation, id)
+            self.queue.remove_order(entry.conversation, id);
+            false
         } else {
             self.queue.insert_order(entry.conversation, id)
         }
@@ -394,31 +382,36 @@ impl Shared {
     pub(super) fn head(&self, conversation: Hash) -> Answer<Option<(Id, Entry)>> {
         let pass_dead = self.limits().pass_dead;
         let mut after = None;
-        // Nearly always the first row is the head, and a long conversation is not read for it.
-        let mut most = 1;
-        loop {
-            let ids = self.queue.conversation_ids(conversation, after, most)?;
-            most = PAGE;
-            for id in &ids {
-                match self.queue.entry(*id)? {
-                    None => self.queue.remove_order(conversation, *id)?,
-                    Some(entry) if entry.state == State::Dead && pass_dead => {}
-                    Some(entry) => return Ok(Some((*id, entry))),
-                }
+        while let Some(id) = self.queue.next_in(conversation, after) {
+            match self.queue.entry(id)? {
+                None => self.queue.remove_order(conversation, id),
+                Some(entry) if entry.state == State::Dead && pass_dead => {}
+                Some(entry) => return Ok(Some((id, entry))),
             }
-            match ids.last() {
-                Some(last) => after = Some(*last),
-                None => return Ok(None),
-            }
+            after = Some(id);
+        }
+        Ok(None)
+    }
+
+    /// Makes sure that the conversation's head, if it waits, is known as due. While the queue is away that is
+    /// made up for later.
+    pub(super) fn place_head(&self, core: &mut Core, conversation: Hash) {
+        match self.head(conversation) {
+            Ok(Some((id, entry))) if waits(&entry) => self.queue.insert_due(entry.due, id),
+            Ok(_) => {}
+            Err(error @ QueueError::Malformed(_)) => self.break_down(&error.to_string()),
+            Err(_) => drop(core.unplaced.insert(conversation)),
         }
     }
 
-    /// Makes sure that the conversation's head, if it waits, has its row in `due`.
-    pub(super) fn place_head(&self, conversation: Hash) -> Answer<()> {
-        match self.head(conversation)? {
-            Some((id, entry)) if waits(&entry) => self.queue.insert_due(entry.due, id),
-            _ => Ok(()),
+    /// The queue is back: looks for the heads that could not be looked up.
+    pub(super) fn place_unplaced(&self) {
+        let mut core = self.core();
+        for conversation in std::mem::take(&mut core.unplaced) {
+            self.place_head(&mut core, conversation);
         }
+        core.work += 1;
+        self.work_wake.notify_all();
     }
 
     /// After the admin changed whether dead heads are passed: the dead get or lose their place in the order,
@@ -429,8 +422,8 @@ impl Shared {
         loop {
             let page = self.queue.entries(from)?;
             for (id, entry) in page.iter().filter(|(_, entry)| entry.state == State::Dead) {
-                self.keep_order(*id, entry)?;
-                self.place_head(entry.conversation)?;
+                self.keep_order(*id, entry);
+                self.place_head(&mut core, entry.conversation);
             }
             match page.last() {
                 Some((last, _)) => from = last + 1,
@@ -463,25 +456,15 @@ impl Shared {
         if group.arriving.is_empty() && group.moved.is_empty() && !written.begins_segment() {
             return;
         }
-        let entered: Vec<Hash> = group
-            .arriving
-            .iter()
-            .filter_map(|arriving| match self.enter(arriving) {
-                Ok(()) => Some(arriving.dedupe),
-                Err(error) => {
-                    // The event is in the journal, and still known as arriving; the next start brings it into
-                    // the queue.
-                    self.break_down(&error.to_string());
-                    None
-                }
-            })
-            .collect();
+        for arriving in &group.arriving {
+            self.enter(arriving);
+        }
         let mut core = self.core();
-        for dedupe in &entered {
-            core.arriving.remove(dedupe);
+        for arriving in &group.arriving {
+            core.arriving.remove(&arriving.dedupe);
         }
         if let Some(share) = core.segments.get_mut(&written.segment) {
-            share.entering -= entered.len() as u64;
+            share.entering -= group.arriving.len() as u64;
         }
         let is_sealed = core.segments.range(written.segment + 1..).next().is_some();
         let may_shrink = is_sealed || written.begins_segment() || !group.moved.is_empty();
@@ -492,26 +475,28 @@ impl Shared {
         core.work += 1;
         drop(core);
         self.work_wake.notify_all();
-        if may_shrink {
+        if may_shrink || self.queue.wants_step() {
             self.upkeep_wake.notify_one();
+        }
+        if self.queue.is_strained()
+            && let Err(error) = self.queue.step()
+        {
+            log::debug!("queue not written error={:?}", error.to_string());
         }
     }
 
     /// Brings a new envelope into the queue. The core is not locked meanwhile, so that requests and attempts
-    /// go on. The envelope stands in the order before its head is looked for, and whoever removes a head
-    /// looks for the next one after he has removed it; so one of the two places this one, if it is the head.
-    fn enter(&self, arriving: &Arriving) -> Answer<()> {
+    /// go on. The first of its conversation is due. Whoever removes the first looks for the next one after he
+    /// has removed it, and finds this one, because its entry was there before its place in the order.
+    fn enter(&self, arriving: &Arriving) {
         let Arriving { id, entry, dedupe, expires } = arriving;
         // Whether a dead one is kept in the order can be changed, under the lock.
         let _core = (!waits(entry)).then(|| self.core());
-        self.queue.put_entry(*id, entry)?;
-        self.keep_order(*id, entry)?;
-        match self.head(entry.conversation)? {
-            // If it is another one it has been placed.
-            Some((head, entry)) if head == *id && waits(&entry) => self.queue.insert_due(entry.due, head)?,
-            _ => {}
+        self.queue.put_new_entry(*id, entry);
+        if self.keep_order(*id, entry) && waits(entry) {
+            self.queue.insert_due(entry.due, *id);
         }
-        self.queue.remember(*dedupe, *expires, *id)
+        self.queue.remember(*dedupe, *expires);
     }
 }
 

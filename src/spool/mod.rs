@@ -6,8 +6,34 @@
 //! <dir>/lock               one daemon at a time; holds its pid
 //! <dir>/identity           16 random bytes: part of every checksum and of the markers in Freshdesk
 //! <dir>/journal/N.seg      the truth: records in order of arrival (`record`, `segment`, `journal`)
-//! <dir>/queue/             the index: sled trees that can be rebuilt from the journal (`queue`)
+//! <dir>/queue/             the index: sled trees that can be rebuilt from the journal (`queue`, `generations`)
+//! <dir>/clean              the mark of a clean stop, until the next start (`clean`)
+//! <dir>/queue.damaged.N/   queues that could not be opened, three at most
+//! <dir>/damaged/           segments with damage whose other records are settled
 //! ```
+//!
+//! # The format on disk
+//!
+//! Everything that must not be lost is in the journal; this is its format 1. Numbers are little-endian.
+//!
+//! | what | bytes |
+//! |---|---|
+//! | segment `journal/<8 digits>.seg` | a head of 64 bytes, then records without gaps |
+//! | its head | 0 `DSKSPOOL` · 8 format, u32 · 12 CRC-32 of the rest of the head · 16 identity · 32 number of the segment · 40 next envelope's number · 48 sequence number of its first record · 56 when it was created, ms since 1970 |
+//! | a record | a head of 28 bytes, then its payload; both in the head of `record.rs` |
+//! | a record's head | 0 `DSP1` · 4 length of the payload, u32 · 8 CRC-32 of identity, bytes 12–27, length and payload · 12 version · 13 kind · 14 its index in its request and 16 the last index, u16 · 18 check of the head, u16 · 20 sequence number |
+//! | kinds | 1 put · 2 begun · 3 progressed · 4 deferred · 5 delivered · 6 buried · 7 retried · 8 held · 9 dropped · 10 void · 11 standing, which follows a put that was copied forward |
+//! | texts and byte strings in payloads | length, u32, then the bytes; an option is a byte, 0 or 1, then the value |
+//!
+//! Rules that a reader relies on: sequence numbers go up by one from record to record, over all segments. A group
+//! is written after the one before it was synced, so bytes that make no sense are a torn write if they end a segment
+//! and no number is missing before the next; otherwise they are damage. A segment that follows a failed write
+//! begins with a void, which says from which sequence number on nothing holds.
+//!
+//! **Upgrade:** a daemon reads its own format and every earlier one, and writes its own into new segments; so the
+//! journal moves forward by itself, in one step. What it finds of a newer format it refuses before it changes
+//! anything, and says the way back: `deskspool export` with the newer one. The queue has no such rule. It is
+//! rebuilt from the journal when its layout is another one. One spool of each format is kept in `tests/spools/`.
 //!
 //! # The road through this room
 //!
@@ -15,8 +41,8 @@
 //! thread `spool-commit` writes the group and syncs it once; `spool-answer` calls those who waited and
 //! brings the envelopes into the queue, where they can be leased. `lease_due` hands out the head of a
 //! conversation that is due; `begin` makes the attempt durable before its first byte may leave; `settle` records what it
-//! came to. `spool-upkeep` removes segments whose envelopes are settled, copies stragglers forward and
-//! trims history.
+//! came to. `spool-upkeep` brings what the queue was told to its tables on disk, removes segments whose
+//! envelopes are settled, copies stragglers forward and trims history.
 //!
 //! # Invariants
 //!
@@ -25,21 +51,32 @@
 //!   their order. The journal wins when they differ after a crash. Only new envelopes enter the queue outside
 //!   that lock: nobody can change what is not there yet.
 //! - One envelope per conversation is in flight. Dead ones keep their place in the order.
-//! - Only `queue` names `sled`.
+//! - The queue is in memory first (`overlay`, `index`), so telling it something cannot fail; a disk that fails
+//!   delays only when it gets to the tables. Only `tables` names `sled`.
 
+mod clean;
 mod codec;
 mod disk;
 mod envelope;
+mod generations;
 mod ground;
 mod group;
 mod idset;
+mod index;
 mod journal;
 mod life;
+mod mend;
+mod overlay;
+mod probe;
 mod queue;
 mod record;
 mod recover;
 mod replay;
+mod row;
+mod salvage;
 mod segment;
+mod stock;
+mod tables;
 mod upkeep;
 mod view;
 
@@ -49,8 +86,12 @@ mod tests;
 pub use envelope::{Change, Doubt, Ended, Entry, Envelope, Hash, Id, Place, Ran, State, Try, hash_of};
 pub use group::CommitFailed;
 pub use life::{Lease, Leased, Touched};
-pub use queue::{PAGE, QueueError, Settled};
+pub use probe::{Probe, try_queue};
+pub use queue::PAGE;
 pub use recover::Recovery;
+pub use row::Settled;
+pub use salvage::{Salvaged, Stretch, salvage};
+pub use tables::QueueError;
 
 use crate::clock::{Clock, Timestamp};
 use ground::Ground;
@@ -120,7 +161,7 @@ pub enum OpenError {
         error: io::Error,
     },
     /// A newer deskspool wrote it.
-    #[error("spool format {found} was written by a newer deskspool (this is {}, format {})", env!("CARGO_PKG_VERSION"), segment::FORMAT)]
+    #[error("spool format {found} was written by a newer deskspool (this is {}, format {}); with that one: deskspool export", env!("CARGO_PKG_VERSION"), segment::FORMAT)]
     Newer {
         /// The format that was found.
         found: u32,
@@ -128,6 +169,17 @@ pub enum OpenError {
     /// Not even a fresh queue works.
     #[error(transparent)]
     Queue(#[from] QueueError),
+}
+
+impl OpenError {
+    /// Whether there is no room on the disk, so that it works when there is.
+    pub fn is_full(&self) -> bool {
+        match self {
+            OpenError::Directory { error, .. } => disk::is_full(error),
+            OpenError::Queue(error) => error.is_full(),
+            OpenError::InUse { .. } | OpenError::Newer { .. } => false,
+        }
+    }
 }
 
 /// A request was not spooled; the platform keeps the event and is told to come again.
@@ -169,6 +221,9 @@ struct Share {
 /// An envelope that is being attempted. The journal has its beginning; the queue still says waiting.
 #[derive(Clone)]
 struct Flight {
+    /// As the queue has it.
+    standing: Entry,
+    /// With what happened since.
     entry: Entry,
     kind: String,
     event_id: String,
@@ -184,6 +239,8 @@ struct Core {
     arriving: HashMap<Hash, Id>,
     flights: HashMap<Id, Flight>,
     flying_conversations: HashSet<Hash>,
+    /// Conversations whose next head could not be looked up, because the queue was away.
+    unplaced: HashSet<Hash>,
     segments: BTreeMap<u64, Share>,
     /// Copies whose group is not yet synced, or whose entries do not yet point to them.
     moving: usize,
@@ -192,7 +249,10 @@ struct Core {
     /// Segments with bytes that made no sense: they are set aside, not removed.
     damaged: HashSet<u64>,
     counts: BTreeMap<(String, State), u64>,
-    free: Option<(Duration, u64)>,
+    /// When free space was asked for, what there was, and what had been appended by then.
+    free: Option<(Duration, u64, u64)>,
+    /// Bytes of puts that were appended to groups.
+    appended: u64,
     /// Moves on whenever there may be something to lease.
     work: u64,
     /// No more puts; attempts that are under way are still settled.
@@ -206,6 +266,7 @@ struct Core {
 struct Shared {
     directory: PathBuf,
     files: Arc<Files>,
+    reserve: disk::Reserve,
     queue: Queue,
     clock: Arc<dyn Clock>,
     limits: RwLock<Limits>,
@@ -263,6 +324,16 @@ impl Spool {
         clock: Arc<dyn Clock>,
     ) -> Result<(Spool, Recovery), OpenError> {
         Spool::open_on(Ground::default(), directory, limits, clock)
+    }
+
+    /// The same, after another process has shown that the queue can be opened.
+    pub fn open_probed(
+        directory: &Path,
+        limits: Limits,
+        clock: Arc<dyn Clock>,
+        probe: Option<Probe>,
+    ) -> Result<(Spool, Recovery), OpenError> {
+        Spool::open_on(Ground { probe, ..Ground::default() }, directory, limits, clock)
     }
 
     /// Like `open`, on a disk and with sizes of the caller's.
@@ -387,9 +458,9 @@ impl Drop for Spool {
             // A thread that panicked has said so itself.
             let _ = thread.join();
         }
-        if let Err(error) = self.shared.queue.flush() {
+        if let Err(error) = self.shared.close() {
             log::warn!(
-                "queue not flushed at the end error={:?} effect=\"the next start compares more\"",
+                "stop not marked as clean error={:?} effect=\"the next start walks over the journal\"",
                 error.to_string()
             );
         }
@@ -397,6 +468,27 @@ impl Drop for Spool {
 }
 
 impl Shared {
+    /// The threads have ended: brings the queue to disk and leaves the mark of a clean stop, if it was one.
+    fn close(&self) -> Result<(), QueueError> {
+        let flushed = self.queue.flush();
+        let tables = self.queue.close();
+        flushed?;
+        let core = self.core();
+        // What is in flight has begun perhaps, which only the journal knows; damage is to be told again.
+        let is_clean = self.broken.get().is_none()
+            && !core.failed
+            && core.flights.is_empty()
+            && core.arriving.is_empty()
+            && core.group.bytes.is_empty()
+            && core.damaged.is_empty();
+        if is_clean {
+            let clean = clean::Clean { next_id: core.next_id, next_sequence: core.next_sequence };
+            let segments = journal::segment_numbers(&self.directory.join("journal"))?;
+            clean::mark(&self.directory, &tables, (&self.files, &segments), &clean)?;
+        }
+        Ok(())
+    }
+
     fn admit(&self, core: &mut Core, envelopes: Vec<Envelope>) -> Result<Receipt, PutError> {
         self.room_for(core, envelopes.len() as u64)?;
         let mut receipt = Receipt::default();
@@ -406,11 +498,7 @@ impl Shared {
         for mut envelope in envelopes {
             let here = core.arriving.contains_key(&envelope.dedupe)
                 || !seen.insert(envelope.dedupe)
-                || self
-                    .queue
-                    .duplicate_of(envelope.dedupe, now)
-                    .map_err(|error| self.unreadable(&error))?
-                    .is_some();
+                || self.queue.is_duplicate(envelope.dedupe, now).map_err(|error| self.unreadable(&error))?;
             if here {
                 receipt.duplicates += 1;
                 continue;
@@ -458,21 +546,26 @@ impl Shared {
         if self.free_bytes(core) < limits.disk_free_min {
             return Err(PutError::Full("disk low"));
         }
+        if self.queue.is_away() || self.queue.is_bursting() {
+            return Err(PutError::Full("disk not writable"));
+        }
         Ok(())
     }
 
-    /// Free space as of at most a second ago.
+    /// Free space as of at most a second ago, less what was taken since: an event costs the journal its bytes
+    /// and the queue less than as much again.
     fn free_bytes(&self, core: &mut Core) -> u64 {
         let now = self.clock.monotonic();
-        if let Some((asked, free)) = core.free
-            && now.saturating_sub(asked) < DISK_CHECK_INTERVAL
-        {
-            return free;
-        }
-        // A file system that cannot say how much is free is judged by its writes.
-        let free = disk::free_bytes(&self.directory).unwrap_or(u64::MAX);
-        core.free = Some((now, free));
-        free
+        let (_, free, appended) = match core.free {
+            Some(asked) if now.saturating_sub(asked.0) < DISK_CHECK_INTERVAL => asked,
+            _ => {
+                // A file system that cannot say how much is free is judged by its writes.
+                let free = disk::free_bytes(&self.directory).unwrap_or(u64::MAX);
+                let unwritten = core.group.bytes.len() as u64;
+                *core.free.insert((now, free, core.appended.saturating_sub(unwritten)))
+            }
+        };
+        free.saturating_sub(core.appended.saturating_sub(appended).saturating_mul(2))
     }
 
     fn now(&self) -> Timestamp {

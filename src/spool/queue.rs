@@ -1,392 +1,384 @@
-//! The queue: sled trees of small records that say where every envelope stands.
+//! The queue: small rows that say where every envelope stands, and what is remembered of settled ones.
 //!
-//! | tree | key | value |
+//! | table | key | value |
 //! |---|---|---|
 //! | `envelopes` | id | [`Entry`] of an envelope that is not settled |
-//! | `order` | conversation hash, id | nothing; the first that is not passed over is the head |
-//! | `due` | due time in ms, id | nothing; heads that wait for an attempt |
-//! | `dedupe` | hash | when it expires in ms, id |
+//! | `dedupe` | identity | when it is forgotten |
 //! | `conversations` | conversation hash | ticket, when it was last used in ms |
 //! | `history` | id | [`Settled`] |
 //! | `counters` | ring, number of a period | what happened in it, for `status` |
-//! | `meta` | name | format |
 //!
-//! Keys are big-endian, so that sled's order is numeric order. Every value starts with the CRC-32 of the
-//! rest: sled can return wrong bytes, and must not be believed. Nothing here is the only copy of an
-//! undelivered event; whatever is doubtful is rebuilt from the journal.
+//! Three layers: the [`Index`] in memory says who is next; the [`Overlay`] in memory holds what was told lately;
+//! the [`Tables`] on disk hold the rest. Keys are big-endian, so that their order is numeric order.
 //!
-//! **Invariant:** no iterator lives longer than one page of [`PAGE`] rows, because an open sled iterator
-//! pulls all it passes into memory.
+//! **Invariants:** telling the queue something cannot fail: it is in memory, and the journal has it. Reading can,
+//! while the tables are away; what was asked is asked again later, and nothing is forgotten meanwhile. The
+//! tables change only in [`Queue::step`], one at a time. Nothing here is the only copy of an undelivered event.
 
-use super::codec::{Decoder, Encoder, Malformed};
-use super::envelope::{Entry, Hash, Id, Try, decode_tries, encode_tries};
-use super::ground::Disk;
+use super::codec::{Decoder, Encoder};
+use super::envelope::{Entry, Hash, Id};
+use super::generations::{self, Building};
+use super::ground::Ground;
+use super::index::Index;
+use super::overlay::{Merged, Overlay, Rows};
+use super::row::{self, Settled, checked, number, sealed};
+use super::tables::{Answer, QueueError, Table, Tables};
 use crate::clock::Timestamp;
-use sled::{Batch, Db, IVec, Tree};
-use std::fs::File;
+use std::cell::RefCell;
+use std::cmp::Reverse;
+use std::ops::{Bound, Range};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use thiserror::Error;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 /// Rows that are read at a time.
 pub const PAGE: usize = 256;
-const CACHE_BYTES: u64 = 2 * 1024 * 1024;
-const LOCK_LOOKS_MAX: u32 = 200;
-const LOCK_LOOK_INTERVAL: std::time::Duration = std::time::Duration::from_millis(20);
+/// Memory the overlay may take before it is brought to the tables.
+const STEP_BYTES: usize = 1 << 20;
+/// Past this, who brings new envelopes brings the overlay to the tables himself, and so waits for the disk.
+const STRAIN_BYTES: usize = 4 * STEP_BYTES;
+/// Past this, nothing new is taken.
+const BURST_BYTES: usize = 16 * STEP_BYTES;
+/// Free space without which the tables are not touched: sled refuses everything after a write that failed.
+const STEP_ROOM_BYTES: u64 = 3 << 20;
 
-/// The queue could not be read or written.
-#[derive(Debug, Error)]
-pub enum QueueError {
-    /// sled's own words.
-    #[error("queue: {0}")]
-    Sled(#[from] sled::Error),
-    /// A value whose checksum or shape is wrong.
-    #[error("queue: a value is damaged")]
-    Malformed(#[from] Malformed),
-    /// A file operation beside sled.
-    #[error("queue: {0}")]
-    Io(#[from] std::io::Error),
-    /// An earlier write failed; only a restart mends it, from the journal.
-    #[error("queue: broken, a restart rebuilds it from the journal")]
-    Broken,
-}
+/// Settled envelopes that are remembered, whatever `keep_delivered` says: history must not outgrow the rest.
+pub const HISTORY_ROWS_MAX: u64 = 50_000;
 
-impl QueueError {
-    /// Whether the queue's own bytes are to blame, so that a fresh one helps; a full disk is not.
-    pub fn is_corruption(&self) -> bool {
-        match self {
-            QueueError::Sled(sled::Error::Io(_)) | QueueError::Io(_) => false,
-            QueueError::Sled(_) | QueueError::Malformed(_) | QueueError::Broken => true,
-        }
-    }
-}
+/// A key and its value.
+type Pair = (Vec<u8>, Vec<u8>);
 
-/// An envelope that left the spool, as `show` and the status page remember it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Settled {
-    /// Name of the source.
-    pub source: String,
-    /// Its event's kind.
-    pub kind: String,
-    /// Its event's id.
-    pub event_id: String,
-    /// Its conversation.
-    pub conversation: String,
-    /// When its request came in.
-    pub received_at: Timestamp,
-    /// When it left.
-    pub settled_at: Timestamp,
-    /// The ticket it went to; none when the plan was empty or an admin dropped it.
-    pub ticket: Option<u64>,
-    /// An admin gave it up.
-    pub dropped: bool,
-    /// Its last attempts.
-    pub tries: Vec<Try>,
-}
-
-impl Settled {
-    fn encode(&self) -> Vec<u8> {
-        let mut encoder = Encoder::default();
-        for text in [&self.source, &self.kind, &self.event_id, &self.conversation] {
-            encoder.text(text);
-        }
-        encoder.u64(self.received_at.0).u64(self.settled_at.0).option_u64(self.ticket);
-        encoder.u8(u8::from(self.dropped));
-        encode_tries(&self.tries, &mut encoder);
-        encoder.finish()
-    }
-
-    fn decode(bytes: &[u8]) -> Result<Settled, Malformed> {
-        let mut decoder = Decoder::new(bytes);
-        let settled = Settled {
-            source: decoder.text()?,
-            kind: decoder.text()?,
-            event_id: decoder.text()?,
-            conversation: decoder.text()?,
-            received_at: Timestamp(decoder.u64()?),
-            settled_at: Timestamp(decoder.u64()?),
-            ticket: decoder.option_u64()?,
-            dropped: decoder.u8()? == 1,
-            tries: decode_tries(&mut decoder)?,
-        };
-        decoder.end()?;
-        Ok(settled)
-    }
-}
-
-/// The sled trees.
+/// The layers.
 pub struct Queue {
-    directory: PathBuf,
-    disk: Arc<dyn Disk>,
-    db: Db,
-    envelopes: Tree,
-    order: Tree,
-    due: Tree,
-    dedupe: Tree,
-    conversations: Tree,
-    history: Tree,
-    counters: Tree,
-    /// Makes every write of an entry fail, as sled does after a full disk.
+    /// `queue/` in the spool.
+    home: PathBuf,
+    ground: Ground,
+    index: Mutex<Index>,
+    overlay: Mutex<Overlay>,
+    /// None while they are away: a write failed, and they could not be opened again yet.
+    tables: RwLock<Option<Arc<Tables>>>,
+    /// Held by whoever writes to the tables.
+    writing: Mutex<Writing>,
+    /// Makes every step fail, as on a full disk.
     #[cfg(test)]
     pub fails: std::sync::atomic::AtomicBool,
 }
 
-type Answer<T> = Result<T, QueueError>;
+/// What only the one who writes to the tables needs.
+struct Writing {
+    generation: u64,
+    building: Option<Building>,
+    /// Bytes that were told since it was last asked whether a new generation pays, and on disk then.
+    told: u64,
+    looked_at: u64,
+    /// What lived and what was on disk when the tables were rewritten last: doing so again must pay.
+    renewed: Option<(u64, u64)>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic while it was held is noticed by the thread that panicked, and breaks the spool down.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 impl Queue {
-    /// Opens or creates the queue in `directory`.
-    pub fn open(directory: &Path, disk: Arc<dyn Disk>) -> Answer<Queue> {
-        let fresh = !directory.exists();
-        let config = sled::Config::new()
-            .path(directory)
-            .mode(sled::Mode::LowSpace)
-            .cache_capacity(CACHE_BYTES)
-            .flush_every_ms(None)
-            .use_compression(false);
-        let db = open_unlocked(&config)?;
-        let queue = Queue {
-            directory: directory.to_path_buf(),
-            disk,
-            envelopes: db.open_tree("envelopes")?,
-            order: db.open_tree("order")?,
-            due: db.open_tree("due")?,
-            dedupe: db.open_tree("dedupe")?,
-            conversations: db.open_tree("conversations")?,
-            history: db.open_tree("history")?,
-            counters: db.open_tree("counters")?,
+    /// Opens or creates the queue in `home`.
+    pub fn open(home: &Path, ground: Ground) -> Answer<Queue> {
+        let (generation, tables) = generations::open(home, &ground.disk)?;
+        let writing = Writing { generation, building: None, told: u64::MAX / 2, looked_at: 0, renewed: None };
+        Ok(Queue {
+            home: home.to_path_buf(),
+            ground,
+            index: Mutex::default(),
+            overlay: Mutex::default(),
+            tables: RwLock::new(Some(Arc::new(tables))),
+            writing: Mutex::new(writing),
             #[cfg(test)]
             fails: std::sync::atomic::AtomicBool::new(false),
-            db,
-        };
-        if fresh {
-            queue.sync_creation()?;
-        }
-        Ok(queue)
+        })
     }
 
-    /// sled creates its files without syncing them; a power cut in the first seconds would leave a
-    /// database that never opens again.
-    fn sync_creation(&self) -> Answer<()> {
-        self.flush()?;
-        for name in ["conf", "db"] {
-            self.disk.sync(&File::open(self.directory.join(name))?)?;
-        }
-        for directory in [self.directory.join("blobs"), self.directory.clone()] {
-            self.disk.sync_directory(&directory)?;
-        }
-        if let Some(parent) = self.directory.parent() {
-            self.disk.sync_directory(parent)?;
-        }
-        Ok(())
+    fn tables(&self) -> Answer<Arc<Tables>> {
+        let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
+        tables.clone().ok_or(QueueError::Away)
     }
 
-    /// Makes everything so far durable. `Db::flush` alone is no barrier on Linux: it never calls fsync.
-    pub fn flush(&self) -> Answer<()> {
-        self.db.flush()?;
-        self.disk.sync(&File::open(self.directory.join("db"))?)?;
-        Ok(())
+    fn set_tables(&self, tables: Option<Tables>) -> Option<Arc<Tables>> {
+        let mut place = self.tables.write().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *place, tables.map(Arc::new))
     }
+
+    // Reading and telling, of any table.
+
+    fn get(&self, table: Table, key: &[u8]) -> Answer<Option<Vec<u8>>> {
+        if let Some(value) = lock(&self.overlay).get(table, key) {
+            return Ok(value.map(<[u8]>::to_vec));
+        }
+        Ok(self.tables()?.get(table, key)?.map(|value| value.to_vec()))
+    }
+
+    fn put(&self, table: Table, key: &[u8], value: Option<Vec<u8>>) {
+        lock(&self.overlay).put(table, key, value);
+    }
+
+    /// Up to `most` rows from `from` on.
+    fn rows(&self, table: Table, from: Bound<&[u8]>, most: usize) -> Answer<Vec<Pair>> {
+        self.rows_below(&lock(&self.overlay), table, from, most)
+    }
+
+    fn rows_below(
+        &self,
+        overlay: &Overlay,
+        table: Table,
+        from: Bound<&[u8]>,
+        most: usize,
+    ) -> Answer<Vec<Pair>> {
+        let tables = self.tables()?;
+        let failed = RefCell::new(None);
+        let below = tables.rows(table, from).map_while(|row| match row {
+            Ok((key, value)) => Some((key.to_vec(), Some(value.to_vec()))),
+            Err(error) => {
+                *failed.borrow_mut() = Some(error);
+                None
+            }
+        });
+        let above = overlay.rows(table, from).map(|(key, value)| (key.to_vec(), value.map(<[u8]>::to_vec)));
+        let merged = Merged { first: above.peekable(), second: below.peekable() };
+        let rows = merged.filter_map(|(key, value)| Some((key, value?))).take(most).collect();
+        failed.into_inner().map_or(Ok(rows), Err)
+    }
+
+    /// The row with the highest key.
+    fn last(&self, table: Table) -> Answer<Option<Pair>> {
+        let overlay = lock(&self.overlay);
+        let above = overlay.rows_back(table).find_map(|(key, value)| Some((key.to_vec(), value?.to_vec())));
+        for row in self.tables()?.rows(table, Bound::Unbounded).rev() {
+            let (key, value) = row?;
+            if above.as_ref().is_some_and(|(above, _)| above.as_slice() >= &key[..]) {
+                break;
+            }
+            if overlay.get(table, &key).is_none() {
+                return Ok(Some((key.to_vec(), value.to_vec())));
+            }
+        }
+        Ok(above)
+    }
+
+    // Envelopes that are not settled.
 
     pub fn entry(&self, id: Id) -> Answer<Option<Entry>> {
-        self.envelopes.get(id.to_be_bytes())?.map(|value| Ok(Entry::decode(checked(&value)?)?)).transpose()
+        let value = self.get(Table::Envelopes, &id.to_be_bytes())?;
+        value.map(|value| Ok(row::entry_of(&value)?)).transpose()
     }
 
-    #[cfg(test)]
-    fn fail_if_told(&self) -> Answer<()> {
-        let fails = self.fails.load(std::sync::atomic::Ordering::SeqCst);
-        if fails { Err(QueueError::Io(std::io::Error::other("told to fail"))) } else { Ok(()) }
+    pub fn put_entry(&self, id: Id, entry: &Entry) {
+        self.put(Table::Envelopes, &id.to_be_bytes(), Some(row::entry(entry)));
     }
 
-    pub fn put_entry(&self, id: Id, entry: &Entry) -> Answer<()> {
-        #[cfg(test)]
-        self.fail_if_told()?;
-        self.envelopes.insert(id.to_be_bytes(), sealed(entry.encode()))?;
-        Ok(())
+    /// The same for a number that was never used before.
+    pub fn put_new_entry(&self, id: Id, entry: &Entry) {
+        lock(&self.overlay).put_new(Table::Envelopes, &id.to_be_bytes(), row::entry(entry));
     }
 
-    pub fn remove_entry(&self, id: Id) -> Answer<()> {
-        self.envelopes.remove(id.to_be_bytes())?;
-        Ok(())
+    pub fn remove_entry(&self, id: Id) {
+        self.put(Table::Envelopes, &id.to_be_bytes(), None);
     }
 
     /// Up to [`PAGE`] entries from `from` on, in order of arrival. A damaged value ends with its error.
     pub fn entries(&self, from: Id) -> Answer<Vec<(Id, Entry)>> {
-        let page = self.envelopes.range(from.to_be_bytes()..).take(PAGE);
-        page.map(|row| {
-            let (key, value) = row?;
-            Ok((number(&key)?, Entry::decode(checked(&value)?)?))
-        })
-        .collect()
+        let rows = self.rows(Table::Envelopes, Bound::Included(&from.to_be_bytes()), PAGE)?;
+        rows.iter().map(|(key, value)| Ok((number(key)?, row::entry_of(value)?))).collect()
     }
 
-    /// Up to [`PAGE`] ids of envelopes from `from` on; their values are not looked at.
-    pub fn ids(&self, from: Id) -> Answer<Vec<Id>> {
-        self.envelopes.range(from.to_be_bytes()..).take(PAGE).map(|row| Ok(number(&row?.0)?)).collect()
+    /// Like `entries`, with a damaged value as none.
+    pub fn standings(&self, from: Id) -> Answer<Vec<(Id, Option<Entry>)>> {
+        let rows = self.rows(Table::Envelopes, Bound::Included(&from.to_be_bytes()), PAGE)?;
+        rows.iter().map(|(key, value)| Ok((number(key)?, row::entry_of(value).ok()))).collect()
     }
 
-    /// One more than the highest number that any tree knows.
+    /// One more than the highest number that any table knows.
     pub fn next_id(&self) -> Answer<Id> {
         let mut next = 0;
-        for tree in [&self.envelopes, &self.history] {
-            if let Some((key, _)) = tree.last()? {
+        for table in [Table::Envelopes, Table::History] {
+            if let Some((key, _)) = self.last(table)? {
                 next = next.max(number(&key)? + 1);
             }
         }
         Ok(next)
     }
 
-    pub fn insert_order(&self, conversation: Hash, id: Id) -> Answer<()> {
-        self.order.insert(order_key(conversation, id), &[])?;
-        Ok(())
+    // Who is next.
+
+    /// Gives an envelope its place in its conversation. Whether it is the first there.
+    pub fn insert_order(&self, conversation: Hash, id: Id) -> bool {
+        lock(&self.index).insert_order(conversation, id)
     }
 
-    pub fn remove_order(&self, conversation: Hash, id: Id) -> Answer<()> {
-        self.order.remove(order_key(conversation, id))?;
-        Ok(())
+    pub fn remove_order(&self, conversation: Hash, id: Id) {
+        lock(&self.index).remove_order(conversation, id);
     }
 
-    pub fn has_order(&self, conversation: Hash, id: Id) -> Answer<bool> {
-        Ok(self.order.contains_key(order_key(conversation, id))?)
+    #[cfg(test)]
+    pub fn has_order(&self, conversation: Hash, id: Id) -> bool {
+        lock(&self.index).has_order(conversation, id)
     }
 
-    /// Up to `most` (at most [`PAGE`]) ids of the conversation after `after`, in order of arrival.
-    pub fn conversation_ids(&self, conversation: Hash, after: Option<Id>, most: usize) -> Answer<Vec<Id>> {
-        let start = order_key(conversation, after.map_or(0, |id| id + 1));
-        let end = order_key(conversation, Id::MAX);
-        self.order.range(start..=end).take(most.min(PAGE)).map(|row| Ok(number(&row?.0[16..])?)).collect()
+    /// The first of the conversation after `after`, in order of arrival.
+    pub fn next_in(&self, conversation: Hash, after: Option<Id>) -> Option<Id> {
+        lock(&self.index).next_in(conversation, after)
     }
 
-    pub fn insert_due(&self, due: Timestamp, id: Id) -> Answer<()> {
-        self.due.insert(pair(due.0, id), &[])?;
-        Ok(())
+    /// Up to `most` of the conversation behind `after`. One of another conversation may be among them.
+    pub fn conversation_ids(&self, conversation: Hash, after: Id, most: usize) -> Vec<Id> {
+        let index = lock(&self.index);
+        let next = |id: &Id| index.next_in(conversation, Some(*id));
+        std::iter::successors(next(&after), next).take(most).collect()
     }
 
-    pub fn remove_due(&self, due: Timestamp, id: Id) -> Answer<()> {
-        #[cfg(test)]
-        self.fail_if_told()?;
-        self.due.remove(pair(due.0, id))?;
-        Ok(())
+    pub fn insert_due(&self, due: Timestamp, id: Id) {
+        lock(&self.index).insert_due(due, id);
     }
 
-    /// Up to [`PAGE`] of what is due in `range`, earliest first.
-    pub fn due_in(&self, range: std::ops::Range<Timestamp>) -> Answer<Vec<(Timestamp, Id)>> {
-        let rows = self.due.range(pair(range.start.0, 0)..pair(range.end.0, 0)).take(PAGE);
-        rows.map(|row| {
-            let (key, _) = row?;
-            Ok((Timestamp(number(&key[..8])?), number(&key[8..])?))
-        })
-        .collect()
+    pub fn remove_due(&self, due: Timestamp, id: Id) {
+        lock(&self.index).remove_due(due, id);
     }
 
-    /// The envelope that has this identity, unless it has expired. A damaged value counts as absent.
-    pub fn duplicate_of(&self, dedupe: Hash, now: Timestamp) -> Answer<Option<Id>> {
-        let Some(value) = self.dedupe.get(dedupe)? else { return Ok(None) };
-        let Ok((expires, id)) = expiry(&value) else { return Ok(None) };
-        Ok(Some(id).filter(|_| now < expires))
+    /// Up to [`PAGE`] of what is due in `range` after `after`, earliest first.
+    pub fn due_in(&self, range: &Range<Timestamp>, after: Option<(Timestamp, Id)>) -> Vec<(Timestamp, Id)> {
+        lock(&self.index).due_in(range, after, PAGE)
     }
 
-    pub fn remember(&self, dedupe: Hash, expires: Timestamp, id: Id) -> Answer<()> {
-        let mut encoder = Encoder::default();
-        encoder.u64(expires.0).u64(id);
-        self.dedupe.insert(dedupe, sealed(encoder.finish()))?;
-        Ok(())
+    // Identities.
+
+    /// Whether this identity is known and has not expired. A damaged value counts as absent.
+    pub fn is_duplicate(&self, dedupe: Hash, now: Timestamp) -> Answer<bool> {
+        let value = self.get(Table::Dedupe, &dedupe)?;
+        Ok(value.and_then(|value| row::expiry_of(&value).ok()).is_some_and(|expires| now < expires))
+    }
+
+    pub fn remember(&self, dedupe: Hash, expires: Timestamp) {
+        self.put(Table::Dedupe, &dedupe, Some(row::expiry(expires).to_vec()));
     }
 
     /// Forgets expired identities among the next [`PAGE`] after `after`; where to go on, `None` at the end.
     pub fn forget_expired(&self, after: Hash, now: Timestamp) -> Answer<Option<Hash>> {
-        let mut expired = Batch::default();
-        let mut last = None;
-        let rows = self.dedupe.range((std::ops::Bound::Excluded(after), std::ops::Bound::Unbounded));
-        for row in rows.take(PAGE) {
-            let (key, value) = row?;
-            if expiry(&value).is_ok_and(|(expires, _)| expires <= now) {
-                expired.remove(key.clone());
+        // One that is renewed meanwhile must not be forgotten.
+        let mut overlay = lock(&self.overlay);
+        let rows = self.rows_below(&overlay, Table::Dedupe, Bound::Excluded(&after), PAGE)?;
+        for (key, value) in &rows {
+            if row::expiry_of(value).is_ok_and(|expires| expires <= now) {
+                overlay.put(Table::Dedupe, key, None);
             }
-            last = Hash::try_from(&key[..]).ok();
         }
-        self.dedupe.apply_batch(expired)?;
-        Ok(last)
+        Ok(rows.last().and_then(|(key, _)| Hash::try_from(key.as_slice()).ok()))
     }
 
+    /// A page of identities after `after`, in order, with when they are forgotten.
+    pub fn identities(&self, after: Hash) -> Answer<Vec<(Hash, Timestamp)>> {
+        let rows = self.rows(Table::Dedupe, Bound::Excluded(&after), PAGE)?;
+        let known = rows.iter().filter_map(|(key, value)| {
+            Some((Hash::try_from(key.as_slice()).ok()?, row::expiry_of(value).unwrap_or(Timestamp(0))))
+        });
+        Ok(known.collect())
+    }
+
+    // Conversations.
+
     pub fn ticket_of(&self, conversation: Hash) -> Answer<Option<(u64, Timestamp)>> {
-        let Some(value) = self.conversations.get(conversation)? else { return Ok(None) };
+        let Some(value) = self.get(Table::Conversations, &conversation)? else { return Ok(None) };
         let mut decoder = Decoder::new(checked(&value)?);
         Ok(Some((decoder.u64()?, Timestamp(decoder.u64()?))))
     }
 
-    pub fn set_ticket(&self, conversation: Hash, ticket: u64, used_at: Timestamp) -> Answer<()> {
+    pub fn set_ticket(&self, conversation: Hash, ticket: u64, used_at: Timestamp) {
         let mut encoder = Encoder::default();
         encoder.u64(ticket).u64(used_at.0);
-        self.conversations.insert(conversation, sealed(encoder.finish()))?;
-        Ok(())
+        self.put(Table::Conversations, &conversation, Some(sealed(&encoder.finish())));
     }
+
+    // History.
 
     pub fn settled(&self, id: Id) -> Answer<Option<Settled>> {
-        self.history.get(id.to_be_bytes())?.map(|value| Ok(Settled::decode(checked(&value)?)?)).transpose()
+        let value = self.get(Table::History, &id.to_be_bytes())?;
+        value.map(|value| Ok(checked(&value).and_then(Settled::decode)?)).transpose()
     }
 
-    pub fn put_settled(&self, id: Id, settled: &Settled) -> Answer<()> {
-        self.history.insert(id.to_be_bytes(), sealed(settled.encode()))?;
-        Ok(())
+    /// The one that is [`HISTORY_ROWS_MAX`] numbers behind it is forgotten.
+    pub fn put_settled(&self, id: Id, settled: &Settled) {
+        let mut overlay = lock(&self.overlay);
+        overlay.put(Table::History, &id.to_be_bytes(), Some(sealed(&settled.encode())));
+        if let Some(old) = id.checked_sub(HISTORY_ROWS_MAX) {
+            overlay.put(Table::History, &old.to_be_bytes(), None);
+        }
     }
 
     /// The last settled envelope.
     pub fn last_settled(&self) -> Answer<Option<(Id, Settled)>> {
-        let Some((key, value)) = self.history.last()? else { return Ok(None) };
-        Ok(Some((number(&key)?, Settled::decode(checked(&value)?)?)))
+        let Some((key, value)) = self.last(Table::History)? else { return Ok(None) };
+        Ok(Some((number(&key)?, checked(&value).and_then(Settled::decode)?)))
     }
 
     /// Up to [`PAGE`] rows of history from `from` on; damaged ones are passed over.
     pub fn history(&self, from: Id) -> Answer<Vec<(Id, Settled)>> {
-        let mut rows = Vec::new();
-        for row in self.history.range(from.to_be_bytes()..).take(PAGE) {
-            let (key, value) = row?;
+        let mut history = Vec::new();
+        for (key, value) in self.rows(Table::History, Bound::Included(&from.to_be_bytes()), PAGE)? {
             if let Ok(settled) = checked(&value).and_then(Settled::decode) {
-                rows.push((number(&key)?, settled));
+                history.push((number(&key)?, settled));
             }
         }
-        Ok(rows)
+        Ok(history)
     }
 
     /// Up to `most` (at most [`PAGE`]) rows of history before `before`, latest first; damaged ones are passed over.
     pub fn history_before(&self, before: Id, most: usize) -> Answer<Vec<(Id, Settled)>> {
-        let mut rows = Vec::new();
-        for row in self.history.range(..before.to_be_bytes()).rev().take(most.min(PAGE)) {
-            let (key, value) = row?;
+        let before = before.to_be_bytes();
+        let overlay = lock(&self.overlay);
+        let tables = self.tables()?;
+        let failed = RefCell::new(None);
+        let below = tables.rows_before(Table::History, &before).map_while(|row| match row {
+            Ok((key, value)) => Some((Reverse(key.to_vec()), Some(value.to_vec()))),
+            Err(error) => {
+                *failed.borrow_mut() = Some(error);
+                None
+            }
+        });
+        let above = overlay.rows_back(Table::History).skip_while(|(key, _)| *key >= &before[..]);
+        let above = above.map(|(key, value)| (Reverse(key.to_vec()), value.map(<[u8]>::to_vec)));
+        let merged = Merged { first: above.peekable(), second: below.peekable() };
+        let mut history = Vec::new();
+        for (Reverse(key), value) in
+            merged.filter_map(|(key, value)| Some((key, value?))).take(most.min(PAGE))
+        {
             if let Ok(settled) = checked(&value).and_then(Settled::decode) {
-                rows.push((number(&key)?, settled));
+                history.push((number(&key)?, settled));
             }
         }
-        Ok(rows)
+        failed.into_inner().map_or(Ok(history), Err)
     }
 
-    /// Removes rows of history that were settled before `before`; at most [`PAGE`] a call. Whether there may be more.
+    /// Removes rows of history that were settled before `before`, at most [`PAGE`] a call. Whether there may be more.
     pub fn trim_history(&self, before: Timestamp) -> Answer<bool> {
-        let mut old = Batch::default();
-        let mut count = 0;
-        for row in self.history.iter().take(PAGE) {
-            let (key, value) = row?;
-            if checked(&value).and_then(Settled::decode).is_ok_and(|settled| settled.settled_at >= before) {
-                break;
-            }
-            old.remove(key);
-            count += 1;
-        }
-        self.history.apply_batch(old)?;
+        let rows = self.rows(Table::History, Bound::Unbounded, PAGE)?;
+        let is_young =
+            |value: &[u8]| checked(value).and_then(Settled::decode).is_ok_and(|one| one.settled_at >= before);
+        let old = rows.iter().take_while(|(_, value)| !is_young(value));
+        let count = old.map(|(key, _)| self.put(Table::History, key, None)).count();
         Ok(count == PAGE)
     }
 
+    // Numbers.
+
     /// Writes one period of a ring of the status history.
-    pub fn put_period(&self, ring: u8, number: u64, row: Vec<u8>) -> Answer<()> {
-        self.counters.insert(period_key(ring, number), sealed(row))?;
-        Ok(())
+    pub fn put_period(&self, ring: u8, number: u64, row: &[u8]) {
+        self.put(Table::Counters, &row::period_key(ring, number), Some(sealed(row)));
     }
 
     /// Up to [`PAGE`] periods of a ring from `from` on; damaged ones are passed over.
     pub fn periods(&self, ring: u8, from: u64) -> Answer<Vec<(u64, Vec<u8>)>> {
+        let start = row::period_key(ring, from);
         let mut periods = Vec::new();
-        for row in self.counters.range(period_key(ring, from)..=period_key(ring, u64::MAX)).take(PAGE) {
-            let (key, value) = row?;
+        for (key, value) in self.rows(Table::Counters, Bound::Included(&start), PAGE)? {
+            if key.first() != Some(&ring) {
+                break;
+            }
             if let Ok(payload) = checked(&value) {
                 periods.push((number(&key[1..])?, payload.to_vec()));
             }
@@ -395,67 +387,189 @@ impl Queue {
     }
 
     /// Removes the periods of a ring in `range`, at most [`PAGE`] a call.
-    pub fn trim_periods(&self, ring: u8, range: std::ops::Range<u64>) -> Answer<()> {
-        let mut old = Batch::default();
-        let keys = period_key(ring, range.start)..period_key(ring, range.end);
-        for row in self.counters.range(keys).take(PAGE) {
-            old.remove(row?.0);
+    pub fn trim_periods(&self, ring: u8, range: Range<u64>) -> Answer<()> {
+        let end = row::period_key(ring, range.end);
+        let start = row::period_key(ring, range.start);
+        for (key, _) in self.rows(Table::Counters, Bound::Included(&start), PAGE)? {
+            if key.as_slice() < end.as_slice() {
+                self.put(Table::Counters, &key, None);
+            }
         }
-        Ok(self.counters.apply_batch(old)?)
+        Ok(())
+    }
+
+    // From memory to the disk.
+
+    /// Whether there is enough in memory for a step.
+    pub fn wants_step(&self) -> bool {
+        lock(&self.overlay).bytes() >= STEP_BYTES
+    }
+
+    /// Whether so much is in memory that whoever adds to it should wait for the disk.
+    pub fn is_strained(&self) -> bool {
+        lock(&self.overlay).bytes() >= STRAIN_BYTES
+    }
+
+    /// Whether so much is in memory that nothing may be added: the tables are away, or far too slow.
+    pub fn is_bursting(&self) -> bool {
+        lock(&self.overlay).bytes() >= BURST_BYTES
+    }
+
+    /// Whether a write failed and the tables could not be opened again yet.
+    pub fn is_away(&self) -> bool {
+        self.tables().is_err()
+    }
+
+    /// Brings what is in memory to the tables. A crash of ours, or a write that fails later, loses nothing of it.
+    pub fn step(&self) -> Answer<()> {
+        self.step_with(&mut lock(&self.writing))
+    }
+
+    /// The same, and everything so far is durable.
+    pub fn flush(&self) -> Answer<()> {
+        let writing = &mut lock(&self.writing);
+        self.step_with(writing)?;
+        // The first may have been one that had failed before.
+        self.step_with(writing)?;
+        let synced = self.tables()?.sync();
+        synced.inspect_err(|_| drop(self.set_tables(None)))
+    }
+
+    fn step_with(&self, writing: &mut Writing) -> Answer<()> {
+        let Some(rows) = lock(&self.overlay).leave() else { return Ok(()) };
+        let tables = self.tables()?;
+        self.has_room(&tables)?;
+        if let Err(error) = self.write(&tables, &rows) {
+            // It refuses everything from here on; what it holds is on disk up to the step before.
+            drop(self.set_tables(None));
+            return Err(error);
+        }
+        if let Some(building) = &writing.building
+            && let Err(error) = building.write(&rows)
+        {
+            log::warn!("new generation of the queue given up error={:?}", error.to_string());
+            writing.building = None;
+        }
+        writing.told = writing.told.saturating_add(bytes_of(&rows));
+        lock(&self.overlay).arrived();
+        Ok(())
+    }
+
+    fn write(&self, tables: &Tables, rows: &Rows) -> Answer<()> {
+        #[cfg(test)]
+        if self.fails.load(std::sync::atomic::Ordering::SeqCst) {
+            return Err(std::io::Error::from(std::io::ErrorKind::StorageFull).into());
+        }
+        for ((table, key), row) in rows {
+            tables.put(*table, key, row.value.as_deref())?;
+        }
+        tables.write_out()
+    }
+
+    /// sled is not asked to write where it would fail, because it refuses everything afterwards.
+    fn has_room(&self, tables: &Tables) -> Answer<()> {
+        let free = super::disk::free_bytes(tables.directory());
+        if free.is_ok_and(|free| free < STEP_ROOM_BYTES) {
+            return Err(std::io::Error::from(std::io::ErrorKind::StorageFull).into());
+        }
+        Ok(())
+    }
+
+    /// Opens the tables again after a failed write. What they do not have is in memory still.
+    pub fn come_back(&self) -> Answer<()> {
+        let writing = &mut lock(&self.writing);
+        if !self.is_away() {
+            return Ok(());
+        }
+        #[cfg(test)]
+        if self.fails.load(std::sync::atomic::Ordering::SeqCst) {
+            return Err(std::io::Error::from(std::io::ErrorKind::StorageFull).into());
+        }
+        writing.building = None;
+        let directory = generations::directory(&self.home, writing.generation);
+        if super::disk::free_bytes(&directory).is_ok_and(|free| free < STEP_ROOM_BYTES) {
+            return Err(std::io::Error::from(std::io::ErrorKind::StorageFull).into());
+        }
+        self.set_tables(Some(Tables::open(&directory, &self.ground.disk)?));
+        Ok(())
+    }
+
+    /// Begins a new generation when the tables are mostly garbage. Whether one is being built.
+    pub fn renew_if_worth_it(&self) -> Answer<bool> {
+        let writing = lock(&self.writing);
+        if writing.building.is_some() {
+            return Ok(true);
+        }
+        let tables = self.tables()?;
+        let bytes = tables.bytes_on_disk();
+        // Asking reads everything, so it must be worth that.
+        if bytes < self.ground.renew_bytes_min
+            || writing.told < (writing.looked_at / 8).max(self.ground.renew_bytes_min / 4)
+        {
+            return Ok(false);
+        }
+        // Everything is read for it; the tables may change meanwhile, it is an estimate.
+        drop(writing);
+        let live = generations::live_bytes(&tables)?;
+        let mut writing = lock(&self.writing);
+        (writing.told, writing.looked_at) = (0, bytes);
+        if bytes < live.saturating_mul(generations::RENEW_GARBAGE_FACTOR) {
+            return Ok(false);
+        }
+        // sled's garbage comes back with every row that is told; a second time pays when there is less to copy.
+        let is_new = |(lived, took): (u64, u64)| live < lived / 2 || bytes > took.saturating_mul(2);
+        if !writing.renewed.is_none_or(is_new) {
+            return Ok(false);
+        }
+        writing.renewed = Some((live, bytes));
+        self.has_room(&tables)?;
+        log::info!("queue is rewritten bytes={bytes} live={live}");
+        writing.building = Some(Building::begin(&self.home, writing.generation + 1, &self.ground.disk)?);
+        Ok(true)
+    }
+
+    /// Copies a page into the generation that is being built; whether it has become the queue.
+    pub fn renew_step(&self) -> Answer<bool> {
+        let writing = &mut lock(&self.writing);
+        let tables = self.tables()?;
+        self.has_room(&tables)?;
+        let Some(building) = &mut writing.building else { return Ok(true) };
+        if !building.copy_page(&tables)? {
+            return Ok(false);
+        }
+        // What came meanwhile; afterwards both say the same.
+        self.step_with(writing)?;
+        let Some(building) = writing.building.take() else { return Ok(true) };
+        let (generation, fresh) = building.finish(&self.home)?;
+        (writing.told, writing.looked_at) = (0, fresh.bytes_on_disk());
+        writing.renewed = writing.renewed.map(|(lived, _)| (lived, fresh.bytes_on_disk()));
+        let old = self.set_tables(Some(fresh));
+        writing.generation = generation;
+        drop((old, tables));
+        generations::remove_others(&self.home, generation, self.ground.disk.as_ref());
+        Ok(true)
+    }
+
+    /// Gives up a generation that cannot be built now.
+    pub fn stop_renewing(&self) {
+        lock(&self.writing).building = None;
+    }
+
+    /// Closes the tables; the queue can be asked nothing afterwards. Where they are.
+    pub fn close(&self) -> PathBuf {
+        let writing = &mut lock(&self.writing);
+        writing.building = None;
+        drop(self.set_tables(None));
+        generations::directory(&self.home, writing.generation)
     }
 }
 
-/// Threads of a queue that was just closed in this process may hold sled's own lock for a moment longer. Other
-/// processes are kept out by the spool's lock, so the wait is never for them.
-fn open_unlocked(config: &sled::Config) -> sled::Result<Db> {
-    let (never, nothing) = (std::sync::Mutex::new(()), std::sync::Condvar::new());
-    for _ in 0..LOCK_LOOKS_MAX {
-        match config.open() {
-            Err(sled::Error::Io(error)) if error.to_string().contains("could not acquire lock") => {}
-            opened => return opened,
-        }
-        let guard = never.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        drop(nothing.wait_timeout(guard, LOCK_LOOK_INTERVAL));
-    }
-    config.open()
-}
-
-fn sealed(payload: Vec<u8>) -> Vec<u8> {
-    let mut value = crc32fast::hash(&payload).to_le_bytes().to_vec();
-    value.extend_from_slice(&payload);
-    value
-}
-
-fn checked(value: &IVec) -> Result<&[u8], Malformed> {
-    let (checksum, payload) = value.split_at_checked(4).ok_or(Malformed)?;
-    if checksum == crc32fast::hash(payload).to_le_bytes() { Ok(payload) } else { Err(Malformed) }
-}
-
-fn expiry(value: &IVec) -> Result<(Timestamp, Id), Malformed> {
-    let mut decoder = Decoder::new(checked(value)?);
-    Ok((Timestamp(decoder.u64()?), decoder.u64()?))
-}
-
-fn number(key: &[u8]) -> Result<u64, Malformed> {
-    Ok(u64::from_be_bytes(key.try_into().map_err(|_| Malformed)?))
-}
-
-fn pair(first: u64, second: u64) -> [u8; 16] {
-    let mut key = [0; 16];
-    key[..8].copy_from_slice(&first.to_be_bytes());
-    key[8..].copy_from_slice(&second.to_be_bytes());
-    key
-}
-
-fn order_key(conversation: Hash, id: Id) -> [u8; 24] {
-    let mut key = [0; 24];
-    key[..16].copy_from_slice(&conversation);
-    key[16..].copy_from_slice(&id.to_be_bytes());
-    key
-}
-
-fn period_key(ring: u8, number: u64) -> [u8; 9] {
-    let mut key = [ring; 9];
-    key[1..].copy_from_slice(&number.to_be_bytes());
-    key
+/// What rows take on disk, roughly.
+fn bytes_of(rows: &Rows) -> u64 {
+    /// Framing of a message in sled's log.
+    const MESSAGE_BYTES: usize = 16;
+    let bytes = |((_, key), row): (&super::overlay::Key, &super::overlay::Row)| {
+        key.len() + row.value.as_ref().map_or(0, Vec::len) + MESSAGE_BYTES
+    };
+    rows.iter().map(bytes).sum::<usize>() as u64
 }

@@ -1,15 +1,20 @@
-//! Opening a spool: the journal is read, the queue is compared with it and mended.
+//! Opening a spool: after a clean stop the queue is believed; otherwise the journal is read, the queue is
+//! compared with it and mended.
 //!
 //! Everything that can be read is made durable before it is believed: after a crash the page cache may hold
 //! records that were never synced, and a platform's retry of one of them will be answered as a duplicate.
-//! A queue that sled says is corrupt, or that makes it panic, is set aside and rebuilt; one that cannot be
+//! A queue that sled says is corrupt, or that makes it panic or hang, is set aside and rebuilt; one that cannot be
 //! opened for another reason, such as a full disk, is left alone, because it knows tickets and identities
 //! that the journal has forgotten.
 
+use super::clean::{self, Clean};
+use super::generations;
 use super::ground::{Disk, Ground};
 use super::journal::{Files, segment_numbers};
-use super::queue::{Queue, QueueError};
-use super::replay::{Left, ReadError, Replay};
+use super::queue::Queue;
+use super::replay::{ReadError, Replay};
+use super::stock::Stock;
+use super::tables::QueueError;
 use super::{Core, Group, Limits, OpenError, Shared, disk};
 use crate::clock::Clock;
 use std::collections::{HashMap, HashSet};
@@ -25,6 +30,8 @@ const SET_ASIDE_MAX: usize = 3;
 /// What opening found and mended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recovery {
+    /// The last stop was a clean one, so the journal was not walked.
+    pub was_clean: bool,
     /// Envelopes that are not settled.
     pub waiting: u64,
     /// Entries the queue lacked or had wrong.
@@ -39,6 +46,13 @@ pub struct Recovery {
     pub torn_bytes: u64,
     /// The old queue did not open and was set aside under this name.
     pub queue_set_aside: Option<String>,
+}
+
+/// What the queue and, if need be, the journal told.
+struct Found {
+    queue: Queue,
+    stock: Stock,
+    next: Clean,
 }
 
 /// Everything but the threads; also the number of the next segment.
@@ -57,25 +71,39 @@ pub fn open(
     let segments = segment_numbers(&journal).map_err(wrong)?;
     let identity = disk::identity(disk.as_ref(), directory, &journal, &segments).map_err(wrong)?;
     let files = Arc::new(Files::new(journal, identity, ground));
-    files.sync_all(&segments).map_err(wrong)?;
     let mut recovery = Recovery::default();
-    let replay = Replay::read(&files, &segments, &mut recovery);
-    let replay = replay.map_err(|error| error.into_open_error(directory))?;
-    let (queue, left) = mended_queue(directory, &replay, limits.pass_dead, &mut recovery)?;
-    recovery.waiting = left.counts.values().sum();
+    let clean = clean::take(directory, &files, &segments).map_err(wrong)?;
+    let reserve = disk::Reserve::new(directory, disk);
+    if let Some(last) = segments.last().filter(|_| clean.is_none()) {
+        files.give_back_blocks(*last).map_err(wrong)?;
+    }
+    let opening = Opening { directory, files: &files, segments: &segments, pass_dead: limits.pass_dead };
+    let Found { queue, stock, next } = match opening.find(clean.clone(), &mut recovery) {
+        // sled does not open without room to write.
+        Err(error) if error.is_full() && reserve.give_up() => opening.find(clean, &mut recovery)?,
+        found => found?,
+    };
+    reserve.take(limits.disk_free_min);
+    recovery.waiting = stock.counts.values().sum();
+    let mut shares = stock.shares;
+    for number in &segments {
+        shares.entry(*number).or_default().bytes = files.length(*number);
+    }
     let core = Core {
         group: Group::default(),
-        next_id: replay.next_id.max(left.next_id).max(1),
-        next_sequence: replay.next_sequence.max(1),
+        next_id: next.next_id,
+        next_sequence: next.next_sequence,
         arriving: HashMap::new(),
         flights: HashMap::new(),
         flying_conversations: HashSet::new(),
-        segments: left.shares,
+        unplaced: HashSet::new(),
+        segments: shares,
         moving: 0,
         wanted: super::group::NOBODY,
         damaged: recovery.damaged.iter().map(|(segment, _)| *segment).collect(),
-        counts: left.counts,
+        counts: stock.counts,
         free: None,
+        appended: 0,
         work: 1,
         closed: false,
         stopping: false,
@@ -84,6 +112,7 @@ pub fn open(
     let shared = Shared {
         directory: directory.to_path_buf(),
         files,
+        reserve,
         queue,
         clock,
         limits: RwLock::new(limits),
@@ -95,49 +124,101 @@ pub fn open(
         on_broken: OnceLock::new(),
         _lock: lock,
     };
-    shared.place_all_heads()?;
     Ok((shared, segments.last().map_or(1, |last| last + 1), recovery))
 }
 
-/// Opens the queue and brings it in line with the journal; when that shows it to be corrupt, a fresh one.
-fn mended_queue(
-    directory: &Path,
-    replay: &Replay<'_>,
+/// A spool that is being opened.
+struct Opening<'a> {
+    directory: &'a Path,
+    files: &'a Files,
+    segments: &'a [u64],
     pass_dead: bool,
-    recovery: &mut Recovery,
-) -> Result<(Queue, Left), OpenError> {
-    let path = directory.join("queue");
-    let before = recovery.clone();
-    let why = match attempt(&path, replay, pass_dead, recovery) {
-        Ok(Ok(done)) => return Ok(done),
-        Ok(Err(error)) if !error.is_corruption() => return Err(error.into_open_error(directory)),
-        Ok(Err(error)) => error.into_open_error(directory).to_string(),
-        Err(_) => "sled panicked".to_owned(),
-    };
-    *recovery = before;
-    let aside = set_aside(replay.ground().disk.as_ref(), &path, directory);
-    let aside = aside.map_err(|error| OpenError::Directory { directory: directory.to_path_buf(), error })?;
-    log::error!("queue is unreadable error={why:?} effect=\"rebuilt from the journal\" kept={aside}");
-    recovery.queue_set_aside = Some(aside);
-    match attempt(&path, replay, pass_dead, recovery) {
-        Ok(done) => done.map_err(|error| error.into_open_error(directory)),
-        Err(_) => Err(OpenError::Queue(QueueError::Broken)),
-    }
 }
 
-type Attempted = Result<(Queue, Left), ReadError>;
+impl Opening<'_> {
+    fn wrong(&self, error: io::Error) -> OpenError {
+        OpenError::Directory { directory: self.directory.to_path_buf(), error }
+    }
 
-fn attempt(
-    path: &Path,
-    replay: &Replay<'_>,
-    pass_dead: bool,
-    recovery: &mut Recovery,
-) -> std::thread::Result<Attempted> {
-    catch_unwind(AssertUnwindSafe(|| {
-        let queue = Queue::open(path, replay.ground().disk.clone())?;
-        let left = replay.mend(&queue, pass_dead, recovery)?;
-        Ok((queue, left))
-    }))
+    fn ground(&self) -> &Ground {
+        self.files.ground()
+    }
+
+    fn find(&self, clean: Option<Clean>, recovery: &mut Recovery) -> Result<Found, OpenError> {
+        let home = self.directory.join("queue");
+        if home.join("conf").exists() {
+            // A queue of the time before there were generations.
+            self.set_aside(&home, "its layout is an earlier one", recovery)?;
+        } else if let Some(why) =
+            self.ground().probe.as_ref().and_then(|probe| probe.objection(&home, clean.is_none()))
+        {
+            self.set_aside_current(&home, &why, recovery)?;
+        } else if let Some(next) = clean
+            && let Some(found) = self.believed(&home, next)
+        {
+            recovery.was_clean = true;
+            return Ok(found);
+        }
+        self.files.sync_all(self.segments).map_err(|error| self.wrong(error))?;
+        let replay = Replay::read(self.files, self.segments, recovery);
+        let replay = replay.map_err(|error| error.into_open_error(self.directory))?;
+        self.mended(&home, &replay, recovery)
+    }
+
+    /// After a clean stop: the queue as it is, unless something is wrong with it after all.
+    fn believed(&self, home: &Path, next: Clean) -> Option<Found> {
+        let queue = Queue::open(home, self.ground().clone()).ok()?;
+        let stock = Stock::take(&queue, self.pass_dead).ok()?;
+        Some(Found { queue, stock, next })
+    }
+
+    /// Opens the queue and brings it in line with the journal; when that shows it to be corrupt, a fresh one.
+    fn mended(&self, home: &Path, replay: &Replay<'_>, recovery: &mut Recovery) -> Result<Found, OpenError> {
+        let before = recovery.clone();
+        let why = match self.attempt(home, replay, recovery) {
+            Ok(Ok(found)) => return Ok(found),
+            Ok(Err(error)) if !error.is_corruption() => return Err(error.into_open_error(self.directory)),
+            Ok(Err(error)) => error.into_open_error(self.directory).to_string(),
+            Err(_) => "sled panicked".to_owned(),
+        };
+        *recovery = before;
+        self.set_aside_current(home, &why, recovery)?;
+        match self.attempt(home, replay, recovery) {
+            Ok(found) => found.map_err(|error| error.into_open_error(self.directory)),
+            Err(_) => Err(OpenError::Queue(QueueError::Broken)),
+        }
+    }
+
+    fn attempt(
+        &self,
+        home: &Path,
+        replay: &Replay<'_>,
+        recovery: &mut Recovery,
+    ) -> std::thread::Result<Result<Found, ReadError>> {
+        catch_unwind(AssertUnwindSafe(|| {
+            let queue = Queue::open(home, self.ground().clone())?;
+            let next_id = replay.next_id.max(queue.next_id()?).max(1);
+            replay.mend(&queue, recovery)?;
+            let stock = Stock::take(&queue, self.pass_dead)?;
+            let next = Clean { next_id, next_sequence: replay.next_sequence.max(1) };
+            Ok(Found { queue, stock, next })
+        }))
+    }
+
+    fn set_aside_current(&self, home: &Path, why: &str, recovery: &mut Recovery) -> Result<(), OpenError> {
+        match generations::current(home).map_err(|error| self.wrong(error))? {
+            Some(number) => self.set_aside(&generations::directory(home, number), why, recovery),
+            None => Ok(()),
+        }
+    }
+
+    fn set_aside(&self, path: &Path, why: &str, recovery: &mut Recovery) -> Result<(), OpenError> {
+        let aside = set_aside(self.ground().disk.as_ref(), path, self.directory)
+            .map_err(|error| self.wrong(error))?;
+        log::error!("queue is unreadable error={why:?} effect=\"rebuilt from the journal\" kept={aside}");
+        recovery.queue_set_aside = Some(aside);
+        Ok(())
+    }
 }
 
 /// Renames the queue's directory; the oldest of those set aside goes when there are too many.
@@ -156,21 +237,4 @@ fn set_aside(disk: &dyn Disk, path: &Path, directory: &Path) -> io::Result<Strin
     disk.rename(path, &directory.join(&aside))?;
     disk.sync_directory(directory)?;
     Ok(aside)
-}
-
-impl Shared {
-    /// Every conversation's head has its row in `due`.
-    fn place_all_heads(&self) -> Result<(), QueueError> {
-        let mut from = 0;
-        loop {
-            let page = self.queue.entries(from)?;
-            for (_, entry) in &page {
-                self.place_head(entry.conversation)?;
-            }
-            match page.last() {
-                Some((last, _)) => from = last + 1,
-                None => return Ok(()),
-            }
-        }
-    }
 }

@@ -1,21 +1,19 @@
-//! What the journal says, and bringing the queue in line with it.
-//!
-//! The journal is walked twice. The first time tells which envelopes are settled and what happened to the
-//! others; the second compares each put that is left with its entry in the queue. Memory grows with what
-//! was attempted and not settled, not with the backlog. Attempts without an outcome stay *unknown*: their
+//! What the journal says: the first of two walks over it, which tells which envelopes are settled and what
+//! happened to the others; the second is `mend`'s. Memory grows with what was attempted and not settled, not
+//! with the backlog. Attempts without an outcome stay *unknown*: their
 //! envelopes are queued again, and the next attempt looks before it sends.
 //!
 //! The bytes behind the last readable record of a segment are a torn write, never answered, when the next
 //! segment goes on with the very next sequence number or begins with a void; otherwise they are damage.
 
+use super::OpenError;
 use super::envelope::{Change, Entry, Envelope, Id, Place, State};
 use super::idset::IdSet;
 use super::journal::Files;
-use super::queue::{Queue, QueueError};
 use super::record::{Numbering, Record};
 use super::recover::Recovery;
 use super::segment::{self, Met, SEGMENT_HEADER_LENGTH, SegmentHeader};
-use super::{OpenError, Share};
+use super::tables::QueueError;
 use crate::clock::Timestamp;
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Read};
@@ -60,17 +58,20 @@ impl ReadError {
 
 /// What the first walk over the journal learns.
 pub struct Replay<'a> {
-    files: &'a Files,
-    segments: Vec<u64>,
+    pub(super) files: &'a Files,
+    pub(super) segments: Vec<u64>,
     /// Settled, or voided.
-    gone: IdSet,
+    pub(super) gone: IdSet,
     /// Never answered with success: the platform's retry must be taken.
-    voided: IdSet,
+    pub(super) voided: IdSet,
+    /// Of requests whose last records cannot be read. They were never answered, unless the queue knows them: nothing
+    /// enters it before it is synced.
+    pub(super) half: IdSet,
     /// Envelopes something happened to; only what changes set is meaningful until their put is met again.
     changed: BTreeMap<Id, Entry>,
     pub next_id: Id,
     pub next_sequence: u64,
-    tickets: HashMap<super::Hash, (u64, Timestamp)>,
+    pub(super) tickets: HashMap<super::Hash, (u64, Timestamp)>,
     /// Puts of a request whose last record has not been met yet.
     open_request: Vec<Id>,
     /// Sequence numbers of records whose sync failed. They may be readable nevertheless, and not be on disk.
@@ -80,19 +81,11 @@ pub struct Replay<'a> {
     /// The same of the segments before a gap.
     before_gap: Vec<(u64, Range<u64>)>,
     /// Tails that look like torn writes. An entry that the queue has there was synced: then it is damage.
-    torn: Vec<(u64, Range<u64>)>,
+    pub(super) torn: Vec<(u64, Range<u64>)>,
     /// Sequence numbers are missing before the segment being read; what its first record is tells why.
     has_gap: bool,
     /// The head of the segment being read is damaged: its first record tells whether numbers are missing.
     headless: bool,
-}
-
-/// What is left in the queue.
-#[derive(Default)]
-pub struct Left {
-    pub shares: BTreeMap<u64, Share>,
-    pub counts: BTreeMap<(String, State), u64>,
-    pub next_id: Id,
 }
 
 impl<'a> Replay<'a> {
@@ -107,6 +100,7 @@ impl<'a> Replay<'a> {
             segments: segments.to_vec(),
             gone: IdSet::default(),
             voided: IdSet::default(),
+            half: IdSet::default(),
             changed: BTreeMap::new(),
             next_id: 0,
             next_sequence: 0,
@@ -129,11 +123,6 @@ impl<'a> Replay<'a> {
         recovery.damaged.append(&mut replay.before_gap);
         replay.tail_was_torn(recovery);
         Ok(replay)
-    }
-
-    /// What the journal stands on.
-    pub fn ground(&self) -> &super::ground::Ground {
-        self.files.ground()
     }
 
     fn segment(&mut self, number: u64, recovery: &mut Recovery) -> Result<(), ReadError> {
@@ -204,7 +193,7 @@ impl<'a> Replay<'a> {
     }
 
     /// Whether a record was not written in vain: what says so always holds itself.
-    fn holds(&self, record: &Record, numbering: Numbering) -> bool {
+    pub(super) fn holds(&self, record: &Record, numbering: Numbering) -> bool {
         matches!(record, Record::Void { .. })
             || !self.failed.iter().any(|range| range.contains(&numbering.sequence))
     }
@@ -223,8 +212,7 @@ impl<'a> Replay<'a> {
 
     fn forget_open_request(&mut self) {
         for id in self.open_request.drain(..) {
-            self.voided.insert(id);
-            self.gone.insert(id);
+            self.half.insert(id);
         }
     }
 
@@ -264,45 +252,8 @@ impl<'a> Replay<'a> {
         }
     }
 
-    /// Brings the queue in line with the journal; what is left, by segment and by source and state.
-    pub fn mend(&self, queue: &Queue, pass_dead: bool, recovery: &mut Recovery) -> Result<Left, ReadError> {
-        let mut left = Left { next_id: queue.next_id()?, ..Left::default() };
-        let mut live = IdSet::default();
-        // Copied stragglers stand twice; from the newest segment to the oldest, the copy is met first.
-        for number in self.segments.iter().rev() {
-            let file = self.files.open(*number)?;
-            left.shares.entry(*number).or_default().bytes = file.metadata()?.len();
-            let mut failed = None;
-            segment::walk(&file, self.files.identity(), |met| {
-                let Met::Record { record, numbering, range } = met else { return };
-                let is_void = !self.holds(&record, numbering);
-                let Record::Put(envelope) = *record else { return };
-                if failed.is_some() || is_void || self.voided.contains(envelope.id) {
-                    return;
-                }
-                failed = remember(queue, &envelope).err();
-                if failed.is_none() && !self.gone.contains(envelope.id) && !live.contains(envelope.id) {
-                    live.insert(envelope.id);
-                    let length = u32::try_from(range.end - range.start).expect("a record's length is a u32");
-                    let entry =
-                        self.entry(&envelope, Place { segment: *number, offset: range.start, length });
-                    left.count(&entry);
-                    failed = mend_entry(queue, (envelope.id, &entry), pass_dead, recovery).err();
-                }
-            })?;
-            failed.map_or(Ok(()), Err)?;
-        }
-        self.judge_strangers(queue, &live, (&mut left, recovery))?;
-        for (conversation, (ticket, at)) in &self.tickets {
-            if queue.ticket_of(*conversation).ok().flatten().is_none_or(|(_, used_at)| used_at < *at) {
-                queue.set_ticket(*conversation, *ticket, *at)?;
-            }
-        }
-        Ok(left)
-    }
-
     /// How the envelope stands: its put, and what happened to it since.
-    fn entry(&self, envelope: &Envelope, place: Place) -> Entry {
+    pub(super) fn entry(&self, envelope: &Envelope, place: Place) -> Entry {
         let fresh = Entry::of(envelope, place);
         let Some(changed) = self.changed.get(&envelope.id).cloned() else { return fresh };
         // A record without text stands for a damaged one, and no longer knows its conversation.
@@ -316,61 +267,6 @@ impl<'a> Replay<'a> {
             ..changed
         }
     }
-
-    /// Entries that the journal does not know as waiting: settled ones go; those whose record is damaged stay
-    /// as dead letters that say so.
-    fn judge_strangers(
-        &self,
-        queue: &Queue,
-        live: &IdSet,
-        (left, recovery): (&mut Left, &mut Recovery),
-    ) -> Result<(), QueueError> {
-        let mut from = 0;
-        loop {
-            let ids = queue.ids(from)?;
-            for id in ids.iter().filter(|id| !live.contains(**id)) {
-                let entry = queue.entry(*id).ok().flatten().filter(|_| !self.gone.contains(*id));
-                let unreadable =
-                    |entry: &Entry| is_in(entry.place, &recovery.damaged) || is_in(entry.place, &self.torn);
-                match entry.filter(unreadable) {
-                    Some(mut entry) => {
-                        entry.state = State::Dead;
-                        entry.reason = format!(
-                            "spool: record damaged in segment {}, its text is lost",
-                            entry.place.segment
-                        );
-                        queue.put_entry(*id, &entry)?;
-                        left.count(&entry);
-                        recovery.lost.push(*id);
-                    }
-                    None => {
-                        queue.remove_entry(*id)?;
-                        recovery.removed += 1;
-                    }
-                }
-            }
-            match ids.last() {
-                Some(last) => from = last + 1,
-                None => return Ok(()),
-            }
-        }
-    }
-}
-
-impl Left {
-    fn count(&mut self, entry: &Entry) {
-        *self.counts.entry((entry.source.clone(), entry.state)).or_default() += 1;
-        let share = self.shares.entry(entry.place.segment).or_default();
-        share.live += 1;
-        share.live_bytes += u64::from(entry.place.length);
-    }
-}
-
-fn is_in(place: Place, stretches: &[(u64, Range<u64>)]) -> bool {
-    let end = place.offset + u64::from(place.length);
-    stretches
-        .iter()
-        .any(|(segment, range)| *segment == place.segment && range.start < end && place.offset < range.end)
 }
 
 /// An entry that waits for its put to be met.
@@ -389,38 +285,5 @@ fn blank() -> Entry {
         doubt: None,
         reason: String::new(),
         tries: Vec::new(),
-    }
-}
-
-/// The platform may send it again: it must still be known, also when the queue was lost.
-fn remember(queue: &Queue, envelope: &Envelope) -> Result<(), QueueError> {
-    let has_identity = !envelope.dedupe_window.is_zero();
-    if has_identity && queue.duplicate_of(envelope.dedupe, envelope.received_at)?.is_none() {
-        let expires = envelope.received_at.plus(envelope.dedupe_window);
-        queue.remember(envelope.dedupe, expires, envelope.id)?;
-    }
-    Ok(())
-}
-
-fn mend_entry(
-    queue: &Queue,
-    (id, entry): (Id, &Entry),
-    pass_dead: bool,
-    recovery: &mut Recovery,
-) -> Result<(), QueueError> {
-    let standing = match queue.entry(id) {
-        Ok(standing) => standing,
-        Err(QueueError::Malformed(_)) => None,
-        Err(error) => return Err(error),
-    };
-    if standing.as_ref() != Some(entry) {
-        recovery.mended += 1;
-        queue.put_entry(id, entry)?;
-    }
-    let is_passed = entry.state == State::Dead && pass_dead;
-    match (is_passed, queue.has_order(entry.conversation, id)?) {
-        (false, false) => queue.insert_order(entry.conversation, id),
-        (true, true) => queue.remove_order(entry.conversation, id),
-        _ => Ok(()),
     }
 }

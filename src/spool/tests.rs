@@ -1,9 +1,13 @@
 //! The spool as its callers see it, with a manual clock and a directory that can be damaged.
 
 mod cuts;
+mod damage;
 mod disk;
+mod format;
+mod kills;
 mod lives;
 mod platter;
+mod space;
 
 use super::*;
 use crate::clock::ManualClock;
@@ -155,7 +159,7 @@ fn what_was_put_comes_back_in_order_after_a_restart() {
     let ids = [rig.put("a", "1"), rig.put("a", "2"), rig.put("b", "3")];
     assert_eq!(ids, [1, 2, 3]);
     rig.reopen();
-    assert_eq!(rig.recovery, Recovery { waiting: 3, ..Recovery::default() });
+    assert_eq!(rig.recovery, Recovery { waiting: 3, was_clean: true, ..Recovery::default() });
     let first = rig.lease_soon();
     assert_eq!((first.envelope.id, first.envelope.body.as_slice()), (1, b"{\"event\":\"1\"}".as_slice()));
     assert_eq!(rig.lease_soon().envelope.id, 3, "conversation a has something in flight");
@@ -338,7 +342,7 @@ fn an_unreadable_queue_is_set_aside_and_rebuilt() {
     }
     rig.close();
     // A conf that was cut in half by a power failure is what makes sled refuse for ever.
-    let conf = rig.directory.path().join("queue").join("conf");
+    let conf = rig.directory.path().join("queue").join("1").join("conf");
     let file = OpenOptions::new().write(true).open(conf).unwrap();
     file.set_len(file.metadata().unwrap().len() / 2).unwrap();
     rig.open();
@@ -378,7 +382,10 @@ fn a_torn_tail_is_no_damage_when_it_is_met_a_second_time() {
     rig.open();
     let torn_bytes = rig.recovery.torn_bytes;
     rig.spool().put_and_wait(vec![rig.envelope("b", "3"), rig.envelope("b", "4")]).unwrap();
-    rig.reopen();
+    rig.close();
+    // A clean stop is believed without walking the journal.
+    std::fs::remove_file(rig.directory.path().join("clean")).unwrap();
+    rig.open();
     assert_eq!(rig.recovery.damaged, []);
     assert_eq!((rig.recovery.torn_bytes, rig.waiting()), (torn_bytes, 3));
 }
@@ -457,31 +464,47 @@ fn settled_segments_go_and_a_straggler_does_not_pin_them() {
     assert_eq!(rig.lease_soon().envelope.body, vec![b'x'; 1000]);
 }
 
-#[test]
-fn an_outcome_the_queue_cannot_take_is_never_attempted_again() {
-    let mut rig = Rig::new();
-    rig.put("a", "1");
-    let lease = rig.lease_soon();
-    rig.spool().begin(1, START, None).unwrap();
+/// Fills the queue's memory until it wants to write, while every write of the tables fails.
+fn fail_a_step(rig: &Rig) {
     rig.spool().shared.queue.fails.store(true, Ordering::SeqCst);
-    rig.spool().settle(1, delivered(&lease, Some(7))).expect_err("the queue fails");
-    rig.spool().shared.queue.fails.store(false, Ordering::SeqCst);
-    assert!(matches!(rig.spool().lease_due(), Err(QueueError::Broken)));
-    let refused = rig.spool().put_and_wait(vec![rig.envelope("a", "2")]);
-    assert!(matches!(refused, Err(PutError::Unreadable)));
-    assert!(!rig.spool().is_sound());
-    rig.reopen();
-    assert_eq!(rig.waiting(), 0, "the journal has its delivery");
+    rig.spool().shared.queue.step().expect_err("the queue fails");
+    assert!(rig.spool().shared.queue.is_away());
+}
+
+fn come_back(rig: &Rig) {
+    let shared = &rig.spool().shared;
+    shared.queue.fails.store(false, Ordering::SeqCst);
+    shared.queue.come_back().expect("there is room again");
+    shared.place_unplaced();
 }
 
 #[test]
-fn an_event_the_queue_cannot_take_is_kept_and_known() {
+fn an_outcome_the_tables_cannot_take_is_kept_and_never_attempted_again() {
+    let mut rig = Rig::new();
+    rig.put("a", "1");
+    rig.put("a", "2");
+    let lease = rig.lease_soon();
+    rig.spool().begin(1, START, None).unwrap();
+    fail_a_step(&rig);
+    rig.settle(&lease, delivered(&lease, Some(7)));
+    come_back(&rig);
+    assert_eq!(rig.lease_soon().envelope.id, 2, "the next one, without a restart");
+    rig.spool().give_back(2);
+    assert!(rig.spool().is_sound());
+    rig.reopen();
+    assert_eq!(rig.waiting(), 1);
+    assert_eq!((rig.lease_soon().envelope.id, rig.recovery.was_clean), (2, true));
+}
+
+#[test]
+fn an_event_the_tables_cannot_take_is_kept_and_known() {
     let mut rig = Rig::new();
     rig.put("a", "0");
-    rig.spool().shared.queue.fails.store(true, Ordering::SeqCst);
-    let receipt = rig.spool().put_and_wait(vec![rig.envelope("b", "1")]).expect("it is in the journal");
-    assert_eq!(receipt.ids, [2]);
-    assert!(rig.spool().entry(2).unwrap().is_none(), "asking for it does not wait for ever");
+    fail_a_step(&rig);
+    rig.spool().put_and_wait(vec![rig.envelope("b", "1")]).expect_err("identities cannot be looked up");
+    come_back(&rig);
+    assert_eq!(rig.put("b", "1"), 2);
+    assert_eq!(rig.spool().put_and_wait(vec![rig.envelope("a", "0")]).unwrap().duplicates, 1);
     rig.reopen();
     assert_eq!(rig.waiting(), 2);
     let again = rig.spool().put_and_wait(vec![rig.envelope("b", "1")]).unwrap();
@@ -565,9 +588,9 @@ fn dead_letters_that_are_passed_are_not_in_the_way() {
     let conversation = lease.envelope.conversation_hash();
     rig.settle(&lease, buried());
     let queue = &rig.spool().shared.queue;
-    assert!(!queue.has_order(conversation, 1).unwrap());
+    assert!(!queue.has_order(conversation, 1));
     rig.spool().set_limits(Limits { pass_dead: false, ..rig.limits.clone() }).unwrap();
-    assert!(queue.has_order(conversation, 1).unwrap());
+    assert!(queue.has_order(conversation, 1));
 }
 
 #[test]
@@ -630,6 +653,8 @@ mod model {
         Wait { seconds: u8 },
         Reopen,
         LoseQueue,
+        FullDisk { event: u8 },
+        Damage { nth: u8 },
     }
 
     fn action() -> impl Strategy<Value = Action> {
@@ -644,6 +669,8 @@ mod model {
             2 => (0u8..90).prop_map(|seconds| Action::Wait { seconds }),
             1 => Just(Action::Reopen),
             1 => Just(Action::LoseQueue),
+            1 => any::<u8>().prop_map(|event| Action::FullDisk { event }),
+            1 => any::<u8>().prop_map(|nth| Action::Damage { nth }),
         ]
     }
 
@@ -718,6 +745,31 @@ mod model {
         }
     }
 
+    fn meet_full_disk(rig: &Rig, model: &Model, event: u8) {
+        let envelope = rig.envelope("full", &event.to_string());
+        let is_known = model.known.get(&event).is_some_and(|(expires, _)| envelope.received_at < *expires);
+        rig.disk.fill(true);
+        let refused = rig.spool().put_and_wait(vec![envelope]);
+        rig.disk.fill(false);
+        // What is known needs no room, unless others wait for the same write.
+        let is_answered = refused.is_ok();
+        assert!(!is_answered || is_known || model.forgotten.contains(&event), "event {event}");
+    }
+
+    fn meet_damage(rig: &mut Rig, model: &mut Model, nth: u8) {
+        let Some(id) = model.nth(nth) else { return };
+        let (entry, _) = rig.spool().entry(id).unwrap().expect("it waits");
+        rig.close();
+        rig.damage(entry.place.segment, entry.place.offset + 40);
+        rig.open();
+        assert_eq!(rig.recovery.lost, [id]);
+        let (dead, _) = rig.spool().entry(id).unwrap().expect("a dead letter stays");
+        assert_eq!((dead.state, dead.reason.contains("damaged in segment")), (State::Dead, true));
+        assert_eq!(rig.spool().touch(id, Change::Dropped { at: START }).unwrap(), Touched::Done);
+        model.waiting.remove(&id);
+        model.gone.push(id);
+    }
+
     fn act(rig: &mut Rig, model: &mut Model, action: &Action) {
         match action {
             Action::Put { conversation, event } => {
@@ -767,6 +819,8 @@ mod model {
             }
             Action::Wait { seconds } => rig.clock.advance(Duration::from_secs(u64::from(*seconds))),
             Action::Reopen => rig.reopen(),
+            Action::FullDisk { event } => meet_full_disk(rig, model, *event),
+            Action::Damage { nth } => meet_damage(rig, model, *nth),
             Action::LoseQueue => {
                 let settled = model.known.iter().filter(|(_, (_, id))| !model.waiting.contains_key(id));
                 model.forgotten.extend(settled.map(|(event, _)| *event));

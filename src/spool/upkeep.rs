@@ -3,10 +3,9 @@
 //! Runs after changes, never on a timer of its own: an idle spool touches no disk.
 
 use super::group::Moved;
-use super::queue::QueueError;
 use super::record::{Numbering, Record};
 use super::segment::{self, Met};
-use super::{Core, Hash, Id, Place, Share, Shared};
+use super::{Core, Hash, Id, Place, QueueError, Share, Shared};
 use std::time::Duration;
 use thiserror::Error;
 
@@ -14,6 +13,8 @@ use thiserror::Error;
 const COPIES_PER_STEP: usize = 64;
 /// How often history and identities are trimmed while there is work.
 const TRIM_INTERVAL: Duration = Duration::from_secs(60);
+/// How long it is until a queue that could not be written is tried again.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Error)]
 enum UpkeepError {
@@ -26,29 +27,86 @@ enum UpkeepError {
 /// The upkeep thread's life.
 pub fn tend_until_stopped(shared: &Shared) {
     let mut trimmed_at = shared.clock.monotonic();
-    let mut seen = 0;
-    while let Some(work) = shared.wait_for_change(seen) {
+    let (mut seen, mut told) = (0, String::new());
+    while let Some(work) = shared.wait_for_change(seen, !told.is_empty()) {
         seen = work;
-        let mut result = shared.shrink();
+        let tended = shared.tend_queue();
+        let mut result = tended.and(shared.shrink());
         if shared.clock.monotonic().saturating_sub(trimmed_at) >= TRIM_INTERVAL {
             trimmed_at = shared.clock.monotonic();
             result = result.and_then(|()| shared.trim());
         }
-        if let Err(error) = result {
-            log::warn!(
-                "spool upkeep failed error={:?} effect=\"disk use grows until it succeeds\"",
-                error.to_string()
-            );
+        let error = result.err().map(|error| error.to_string()).unwrap_or_default();
+        if !error.is_empty() && error != told {
+            log::warn!("spool upkeep failed error={error:?} effect=\"disk use grows until it succeeds\"");
         }
+        told = error;
     }
 }
 
 impl Shared {
-    fn wait_for_change(&self, seen: u64) -> Option<u64> {
+    /// Waits until there is something to do; a second when it could not be done the last time, since nobody tells
+    /// when a disk can be written again.
+    fn wait_for_change(&self, seen: u64, has_failed: bool) -> Option<u64> {
         let core = self.core();
-        let waited = self.upkeep_wake.wait_while(core, |core| core.work == seen && !core.stopping);
+        let waited = if has_failed {
+            let is_running = |core: &mut Core| !core.stopping;
+            self.upkeep_wake.wait_timeout_while(core, LOOK_AGAIN, is_running).map(|(core, _)| core).ok()
+        } else {
+            let is_idle = |core: &mut Core| core.work == seen && !core.stopping && !self.queue.wants_step();
+            self.upkeep_wake.wait_while(core, is_idle).ok()
+        };
         let core = waited.expect("no thread panics while it holds the spool");
         if core.stopping { None } else { Some(core.work) }
+    }
+
+    /// Brings what was told lately to the queue's tables, and those back if they are away; rewrites them when
+    /// they are mostly garbage.
+    fn tend_queue(&self) -> Result<(), UpkeepError> {
+        let tended = self.bring_to_disk();
+        if tended.as_ref().is_err_and(QueueError::is_full) && self.reserve.give_up() {
+            return Ok(self.bring_to_disk()?);
+        }
+        if tended.is_ok() {
+            self.reserve.take(self.limits().disk_free_min);
+        }
+        Ok(tended?)
+    }
+
+    fn bring_to_disk(&self) -> Result<(), QueueError> {
+        if self.queue.is_away() {
+            match self.queue.come_back() {
+                Ok(()) => log::info!("queue can be written again"),
+                Err(error) if error.is_corruption() => self.break_down(&error.to_string()),
+                Err(error) => return Err(error),
+            }
+            self.place_unplaced();
+        }
+        if self.queue.wants_step() {
+            self.queue.step()?;
+        }
+        if !self.queue.renew_if_worth_it()? {
+            return Ok(());
+        }
+        let renewed = self.renew();
+        if renewed.is_err() {
+            self.queue.stop_renewing();
+        }
+        renewed
+    }
+
+    /// Builds the next generation, page by page, and switches to it. Others go on meanwhile.
+    fn renew(&self) -> Result<(), QueueError> {
+        while !self.queue.renew_step()? {
+            if self.core().stopping {
+                self.queue.stop_renewing();
+                return Ok(());
+            }
+            if self.queue.wants_step() {
+                self.queue.step()?;
+            }
+        }
+        Ok(())
     }
 
     /// Removes what is settled at the front of the journal, after copying stragglers out of the way.
@@ -194,29 +252,27 @@ impl Shared {
 
     /// A straggler's copy is durable: the queue points there, unless the envelope is gone meanwhile.
     pub(super) fn moved(&self, core: &mut Core, id: Id, from: Place, to: Place) {
-        let result = match self.queue.entry(id) {
+        match self.queue.entry(id) {
             Ok(Some(mut entry)) if entry.place == from => {
                 entry.place = to;
-                self.queue.put_entry(id, &entry)
-            }
-            Ok(_) => return,
-            Err(error) => Err(error),
-        };
-        match result {
-            Ok(()) => {
+                self.queue.put_entry(id, &entry);
                 core.forget_share(from);
                 let share = core.segments.entry(to.segment).or_default();
                 share.live += 1;
                 share.live_bytes += u64::from(to.length);
                 if let Some(flight) = core.flights.get_mut(&id) {
+                    flight.standing.place = to;
                     flight.entry.place = to;
                 }
             }
+            Ok(_) => {}
             Err(error) => log::warn!("straggler not moved id={id} error={:?}", error.to_string()),
         }
     }
 
     fn trim(&self) -> Result<(), UpkeepError> {
+        // So that a power cut costs a minute of history and numbers, not weeks where little comes in.
+        self.queue.step()?;
         let now = self.now();
         let mut after = Some(Hash::default());
         while let Some(from) = after {

@@ -2,8 +2,7 @@
 //!
 //! Nothing here changes anything but the rings of the status history.
 
-use super::queue::{QueueError, Settled};
-use super::{Entry, Envelope, Id, Spool, State};
+use super::{Entry, Envelope, Id, QueueError, Settled, Spool, State};
 use crate::clock::Timestamp;
 
 type Answer<T> = Result<T, QueueError>;
@@ -105,7 +104,8 @@ impl Spool {
 
     /// Writes one period of a ring of the status history; the bytes are the status room's business.
     pub fn put_period(&self, ring: u8, number: u64, row: Vec<u8>) -> Answer<()> {
-        self.shared.queue.put_period(ring, number, row)
+        self.shared.queue.put_period(ring, number, &row);
+        Ok(())
     }
 
     /// A page of periods of a ring from `from` on.

@@ -19,6 +19,7 @@ const SMALL: Plan = Plan {
     body_bytes: 300,
     segment_bytes: 6 << 10,
     garbage_min: 8 << 10,
+    renew_bytes_min: u64::MAX,
     steps: 90,
     failing_syncs: 0,
     delivered: 70,
@@ -26,8 +27,9 @@ const SMALL: Plan = Plan {
 };
 
 const PLANS: &[(Plan, usize)] = &[
-    (SMALL, 120),
-    (Plan { name: "stragglers", delivered: 40, garbage_min: 1 << 10, segment_bytes: 3 << 10, ..SMALL }, 90),
+    (SMALL, 80),
+    (Plan { name: "stragglers", delivered: 40, garbage_min: 1 << 10, segment_bytes: 3 << 10, ..SMALL }, 70),
+    (Plan { name: "generations", renew_bytes_min: 1, ..SMALL }, 60),
     (Plan { name: "failing syncs", failing_syncs: 25, ..SMALL }, 60),
     (
         Plan {
@@ -54,14 +56,22 @@ const PLANS: &[(Plan, usize)] = &[
 ];
 
 /// In memory where there is such a place: what is thrown away needs no disk.
-fn scratch() -> TempDir {
+pub fn scratch() -> TempDir {
     let memory = Path::new("/dev/shm");
     let made = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
     made.expect("a temporary directory")
 }
 
+/// Chosen by chance, or by who wants to see a failure again.
+pub fn seed() -> u64 {
+    let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = seed.unwrap_or_else(|| Dice::random().next_u64());
+    println!("repeat with SEED={seed}");
+    seed
+}
+
 /// Runs it in a thread of its own, so that a panic and a hang are told like everything else.
-fn watched(what: impl FnOnce() -> Result<(), String> + Send + 'static) -> Result<(), String> {
+pub fn watched(what: impl FnOnce() -> Result<(), String> + Send + 'static) -> Result<(), String> {
     let (tell, told) = sync_channel(1);
     let thread = std::thread::Builder::new().name("watched".into()).spawn(move || drop(tell.send(what())));
     let thread = thread.expect("there is room for a thread");
@@ -157,9 +167,7 @@ fn states(plan: Plan, count: usize, seed: u64) -> usize {
 
 #[test]
 fn a_power_cut_at_any_point_takes_nothing_that_was_answered() {
-    let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed = seed.unwrap_or_else(|| Dice::random().next_u64());
-    println!("repeat with SEED={seed}");
+    let seed = seed();
     let clock = crate::clock::SystemClock::new();
     let mut total = 0;
     for (plan, count) in PLANS {

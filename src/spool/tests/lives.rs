@@ -22,6 +22,8 @@ pub struct Plan {
     pub body_bytes: usize,
     pub segment_bytes: u64,
     pub garbage_min: u64,
+    /// Small enough, and the queue moves to a new generation in the middle of it.
+    pub renew_bytes_min: u64,
     pub steps: usize,
     /// Of a hundred puts, so many meet a failing sync.
     pub failing_syncs: u64,
@@ -33,7 +35,8 @@ pub struct Plan {
 
 impl Plan {
     pub fn ground(&self, disk: Arc<TestDisk>) -> Ground {
-        Ground { disk, segment_bytes: self.segment_bytes, garbage_min: self.garbage_min }
+        let (segment_bytes, garbage_min) = (self.segment_bytes, self.garbage_min);
+        Ground { disk, segment_bytes, garbage_min, renew_bytes_min: self.renew_bytes_min, probe: None }
     }
 }
 
@@ -54,11 +57,14 @@ struct Life {
     failed: Option<(u64, usize)>,
 }
 
+/// A position, the last change that is durable at it, and the lives that an answer says are put.
+type Sure = (usize, u64, Vec<(usize, Id)>);
+
 /// What the answers say, each at its position.
 #[derive(Default)]
 struct Answers {
     /// Everything up to this change is durable, and these lives are put.
-    sure: Vec<(usize, u64, Vec<(usize, Id)>)>,
+    sure: Vec<Sure>,
 }
 
 /// A spool being lived in.
@@ -121,6 +127,7 @@ impl World {
             world.step();
         }
         world.spool = None;
+        world.sure();
         world
     }
 
@@ -319,10 +326,6 @@ impl World {
     pub fn directory_below(&self, root: &Path) -> PathBuf {
         root.join("var/lib/spool")
     }
-
-    pub fn plan(&self) -> &Plan {
-        &self.plan
-    }
 }
 
 /// When it is due means something only while it waits for that moment.
@@ -360,15 +363,45 @@ impl Claims<'_> {
     pub fn opened(&self, root: &Path, disk: Arc<TestDisk>) -> Result<Spool, String> {
         let ground = self.world.plan.ground(disk);
         let directory = self.world.directory_below(root);
-        let later = self.world.clock.now().plus(Duration::from_secs(3600));
-        let clock = ManualClock::at(later);
-        // Nothing was ever said of a spool whose name was not synced.
+        let clock = ManualClock::at(self.later());
         let opened = Spool::open_on(ground, &directory, limits(), clock);
         let (spool, recovery) = opened.map_err(|error| format!("does not open: {error}"))?;
         if !recovery.lost.is_empty() {
             return Err(format!("{:?} are lost", recovery.lost));
         }
         Ok(spool)
+    }
+
+    /// A time at which everything is due.
+    pub fn later(&self) -> Timestamp {
+        self.world.clock.now().plus(Duration::from_secs(3600))
+    }
+
+    /// What surely waits, and how it stands.
+    pub fn waiting(&self) -> BTreeMap<Id, Entry> {
+        let mut waiting = BTreeMap::new();
+        for (number, id) in &self.answered {
+            let allowed = self.allowed(*number, &self.world.lives[*number]);
+            if let (false, [entry]) = (allowed.absent, allowed.entries.as_slice()) {
+                waiting.insert(*id, entry.clone());
+            }
+        }
+        waiting
+    }
+
+    /// Whether an envelope has the bytes it was put with.
+    pub fn is_as_put(&self, held: &Envelope) -> bool {
+        let Some((number, life)) =
+            held.peer.parse().ok().and_then(|number: usize| Some((number, self.world.lives.get(number)?)))
+        else {
+            return false;
+        };
+        *held == Envelope { id: held.id, ..envelope(number, life.conversation, life.event, life.body_bytes) }
+    }
+
+    /// Whether an entry is the one that is expected, wherever its text lies.
+    pub fn stands(&self, entry: &Entry, expected: &Entry) -> bool {
+        Entry { place: entry.place, ..without_idle_due(expected) } == without_idle_due(entry)
     }
 
     /// What is there, by life.

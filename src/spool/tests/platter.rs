@@ -245,8 +245,8 @@ fn pages_left(synced: &[u8], since: &[Change], dice: &mut Dice) -> Vec<u8> {
         let (start, bytes) = match change {
             Change::Write { offset, bytes } => (*offset, bytes.as_slice()),
             Change::Length(length) => {
-                for page in length.div_ceil(PAGE_BYTES)..until.len() {
-                    if index < until[page] {
+                for (page, until) in until.iter().enumerate().skip(length.div_ceil(PAGE_BYTES)) {
+                    if index < *until {
                         file[page * PAGE_BYTES..longest.min((page + 1) * PAGE_BYTES)].fill(0);
                     }
                 }
@@ -254,9 +254,10 @@ fn pages_left(synced: &[u8], since: &[Change], dice: &mut Dice) -> Vec<u8> {
             }
         };
         let end = start + bytes.len();
-        for page in start / PAGE_BYTES..end.div_ceil(PAGE_BYTES) {
+        let pages = start / PAGE_BYTES..end.div_ceil(PAGE_BYTES);
+        for (page, until) in pages.clone().zip(&until[pages]) {
             let (from, to) = (start.max(page * PAGE_BYTES), end.min((page + 1) * PAGE_BYTES));
-            if index < until[page] && from < to {
+            if index < *until && from < to {
                 file[from..to].copy_from_slice(&bytes[from - start..to - start]);
             }
         }

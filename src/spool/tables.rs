@@ -1,0 +1,250 @@
+//! One generation of the queue on disk: a sled database with a tree for each [`Table`]. Only this file names sled.
+//!
+//! sled 0.34 needs discipline, each rule measured: no thread of its own that flushes; `flush` writes but is no
+//! barrier, so [`Tables::sync`] syncs a second handle of its file; what it creates is synced once by us; no
+//! iterator lives long, because it pulls all it passes into memory. After a failed write it refuses everything
+//! until it is opened again. It is written to by one thread at a time.
+
+use super::codec::Malformed;
+use super::ground::Disk;
+use sled::{Db, IVec, Tree};
+use std::fs::{self, File};
+use std::io;
+use std::ops::Bound;
+use std::os::unix::fs::MetadataExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+use thiserror::Error;
+
+const CACHE_BYTES: u64 = 2 * 1024 * 1024;
+const LOCK_LOOKS_MAX: u32 = 200;
+const LOCK_LOOK_INTERVAL: Duration = Duration::from_millis(20);
+
+/// The queue could not be read or written.
+#[derive(Debug, Error)]
+pub enum QueueError {
+    /// sled's own words.
+    #[error("queue: {0}")]
+    Sled(#[from] sled::Error),
+    /// A value whose checksum or shape is wrong.
+    #[error("queue: a value is damaged")]
+    Malformed(#[from] Malformed),
+    /// A file operation beside sled.
+    #[error("queue: {0}")]
+    Io(#[from] io::Error),
+    /// A write failed, and the queue cannot be opened again yet. What it was told since is in memory and in the
+    /// journal.
+    #[error("queue: away until it can be written again")]
+    Away,
+    /// A thread of the spool panicked; only a restart mends that, from the journal.
+    #[error("queue: broken, a restart rebuilds it from the journal")]
+    Broken,
+}
+
+impl QueueError {
+    /// Whether the queue's own bytes are to blame, so that a fresh one helps; a full disk is not.
+    pub fn is_corruption(&self) -> bool {
+        match self {
+            QueueError::Sled(sled::Error::Io(_)) | QueueError::Io(_) | QueueError::Away => false,
+            QueueError::Sled(_) | QueueError::Malformed(_) | QueueError::Broken => true,
+        }
+    }
+
+    /// Whether there is no room on the disk.
+    pub fn is_full(&self) -> bool {
+        match self {
+            QueueError::Sled(sled::Error::Io(error)) | QueueError::Io(error) => super::disk::is_full(error),
+            _ => false,
+        }
+    }
+}
+
+/// What an answer of the queue is.
+pub type Answer<T> = Result<T, QueueError>;
+
+/// The trees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Table {
+    /// id → how an unsettled envelope stands.
+    Envelopes,
+    /// Identity → when it is forgotten.
+    Dedupe,
+    /// Conversation → its ticket.
+    Conversations,
+    /// id → a settled envelope.
+    History,
+    /// ring, number of a period → what happened in it.
+    Counters,
+}
+
+impl Table {
+    /// All of them, in the order of their declaration.
+    pub const ALL: [Table; 5] =
+        [Table::Envelopes, Table::Dedupe, Table::Conversations, Table::History, Table::Counters];
+
+    fn name(self) -> &'static str {
+        match self {
+            Table::Envelopes => "envelopes",
+            Table::Dedupe => "dedupe",
+            Table::Conversations => "conversations",
+            Table::History => "history",
+            Table::Counters => "counters",
+        }
+    }
+}
+
+/// An open generation.
+pub struct Tables {
+    directory: PathBuf,
+    disk: Arc<dyn Disk>,
+    db: Option<Db>,
+    trees: Vec<Tree>,
+}
+
+impl Tables {
+    /// Opens or creates the database in `directory`. A panic of sled's is an error that tells of corruption.
+    pub fn open(directory: &Path, disk: &Arc<dyn Disk>) -> Answer<Tables> {
+        let opened = catch_unwind(AssertUnwindSafe(|| Tables::open_unguarded(directory, disk)));
+        opened.unwrap_or(Err(QueueError::Malformed(Malformed)))
+    }
+
+    fn open_unguarded(directory: &Path, disk: &Arc<dyn Disk>) -> Answer<Tables> {
+        let is_fresh = !directory.exists();
+        let config = sled::Config::new()
+            .path(directory)
+            .mode(sled::Mode::LowSpace)
+            .cache_capacity(CACHE_BYTES)
+            .flush_every_ms(None)
+            .use_compression(false);
+        let db = open_unlocked(&config)?;
+        let trees = Table::ALL.iter().map(|table| db.open_tree(table.name())).collect::<Result<_, _>>()?;
+        let (directory, disk) = (directory.to_path_buf(), disk.clone());
+        let tables = Tables { directory, disk, db: Some(db), trees };
+        if is_fresh {
+            tables.sync_creation()?;
+        }
+        Ok(tables)
+    }
+
+    /// sled creates its files without syncing them; a power cut in the first seconds would leave a
+    /// database that never opens again.
+    fn sync_creation(&self) -> Answer<()> {
+        self.sync()?;
+        self.disk.sync(&File::open(self.directory.join("conf"))?)?;
+        for directory in [self.directory.join("blobs"), self.directory.clone()] {
+            self.disk.sync_directory(&directory)?;
+        }
+        if let Some(parent) = self.directory.parent() {
+            self.disk.sync_directory(parent)?;
+        }
+        Ok(())
+    }
+
+    fn db(&self) -> &Db {
+        self.db.as_ref().expect("it is taken only when it is dropped")
+    }
+
+    /// Where it is.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Hands everything so far to the operating system. A crash of ours loses nothing of it; a power cut may.
+    pub fn write_out(&self) -> Answer<()> {
+        self.db().flush()?;
+        Ok(())
+    }
+
+    /// Makes everything so far durable. `Db::flush` alone is no barrier on Linux: it never calls fsync.
+    pub fn sync(&self) -> Answer<()> {
+        self.write_out()?;
+        self.disk.sync(&File::open(self.directory.join("db"))?)?;
+        Ok(())
+    }
+
+    /// One value.
+    pub fn get(&self, table: Table, key: &[u8]) -> Answer<Option<IVec>> {
+        Ok(self.trees[table as usize].get(key)?)
+    }
+
+    /// Sets a value or removes it.
+    pub fn put(&self, table: Table, key: &[u8], value: Option<&[u8]>) -> Answer<()> {
+        let tree = &self.trees[table as usize];
+        match value {
+            Some(value) => tree.insert(key, value)?,
+            None => tree.remove(key)?,
+        };
+        Ok(())
+    }
+
+    /// Rows from `from` on, in the order of their keys. Drop it after a page.
+    pub fn rows(
+        &self,
+        table: Table,
+        from: Bound<&[u8]>,
+    ) -> impl DoubleEndedIterator<Item = Answer<(IVec, IVec)>> + use<> {
+        let range = (from.map(IVec::from), Bound::<IVec>::Unbounded);
+        self.trees[table as usize].range(range).map(|row| Ok(row?))
+    }
+
+    /// Rows before `before`, the last one first. Drop it after a page.
+    pub fn rows_before(
+        &self,
+        table: Table,
+        before: &[u8],
+    ) -> impl Iterator<Item = Answer<(IVec, IVec)>> + use<> {
+        let range = (Bound::<IVec>::Unbounded, Bound::Excluded(IVec::from(before)));
+        self.trees[table as usize].range(range).rev().map(|row| Ok(row?))
+    }
+
+    /// Bytes it takes on disk.
+    pub fn bytes_on_disk(&self) -> u64 {
+        let db = fs::metadata(self.directory.join("db"));
+        db.map_or(0, |metadata| metadata.blocks() * 512)
+    }
+}
+
+impl Drop for Tables {
+    fn drop(&mut self) {
+        self.trees.clear();
+        // sled syncs when it is closed, and panics if that fails; what it had to keep is kept elsewhere.
+        let db = self.db.take();
+        if catch_unwind(AssertUnwindSafe(|| drop(db))).is_err() {
+            log::warn!("queue not closed cleanly effect=\"the next start compares more\"");
+        }
+    }
+}
+
+/// Waits until nobody in this process holds the database in `directory` any more. Whether that came about.
+pub fn wait_until_closed(directory: &Path) -> bool {
+    let Ok(file) = File::open(directory.join("db")) else { return true };
+    wait_for(|| {
+        let taken = rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive);
+        taken.is_ok().then_some(())
+    })
+    .is_some()
+}
+
+/// Threads of a queue that was just closed in this process may hold sled's own lock for a moment longer. Other
+/// processes are kept out by the spool's lock, so the wait is never for them.
+fn open_unlocked(config: &sled::Config) -> sled::Result<Db> {
+    let opened = wait_for(|| match config.open() {
+        Err(sled::Error::Io(error)) if error.to_string().contains("could not acquire lock") => None,
+        opened => Some(opened),
+    });
+    opened.unwrap_or_else(|| config.open())
+}
+
+fn wait_for<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    let (never, nothing) = (Mutex::new(()), Condvar::new());
+    for _ in 0..LOCK_LOOKS_MAX {
+        if let Some(found) = look() {
+            return Some(found);
+        }
+        let guard = never.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(nothing.wait_timeout(guard, LOCK_LOOK_INTERVAL));
+    }
+    None
+}
