@@ -19,13 +19,13 @@ mod tests;
 pub use account::{Account, Permit, Trouble};
 
 use crate::backoff::{Backoff, Dice};
-use crate::clock::{Clock, Timestamp};
+use crate::clock::Clock;
 use crate::freshdesk::Desk;
 use crate::freshdesk::outcome::{Calls, Cause, Outcome, Rate};
 use crate::freshdesk::write::Write;
 use crate::spool::{Envelope, Id, Lease, Leased, QueueError, Spool, hash_of};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
@@ -89,6 +89,8 @@ pub struct Dispatch {
     account_wake: Condvar,
     dice: Mutex<Dice>,
     is_stopping: AtomicBool,
+    /// Of the spool's clock.
+    jumps_seen: AtomicU64,
     delivered: Box<Delivered>,
 }
 
@@ -146,6 +148,7 @@ impl Dispatch {
             account_wake: Condvar::new(),
             dice: Mutex::new(Dice::random()),
             is_stopping: AtomicBool::new(false),
+            jumps_seen: AtomicU64::new(0),
             delivered,
         }
     }
@@ -249,6 +252,11 @@ impl Dispatch {
     /// One round of a worker: at most one attempt.
     pub fn step(&self) -> Result<Step, QueueError> {
         let now = self.clock.monotonic();
+        let jumps = self.spool.clock_jumps();
+        if self.jumps_seen.swap(jumps, Ordering::AcqRel) != jumps {
+            // With a clock that is right certificates may be valid: what failed before is tried at once.
+            self.account().try_now(now);
+        }
         // Whether there is something to do is asked before the budget, or idle workers would eat it.
         let lease = match self.spool.lease_due()? {
             Leased::One(lease) => lease,
@@ -338,9 +346,4 @@ pub fn marker(identity: &[u8; 16], id: Id, step: u32) -> String {
         bits <<= 5;
     }
     marker
-}
-
-/// Where an envelope's age is counted from and what it is now.
-fn age(envelope: &Envelope, now: Timestamp) -> Duration {
-    now.since(envelope.received_at)
 }

@@ -54,9 +54,6 @@ pub enum Touched {
 
 type Answer<T> = Result<T, QueueError>;
 
-/// Longer than any backoff or `Retry-After`: a due time further away was written by a clock that was wrong.
-const WAIT_LONGEST: Duration = Duration::from_secs(2 * 86_400);
-
 impl Spool {
     /// Leases the earliest due head of a conversation that has nothing in flight.
     pub fn lease_due(&self) -> Answer<Leased> {
@@ -65,7 +62,9 @@ impl Spool {
         let mut core = shared.core();
         let now = shared.now();
         // A clock that was ahead and was set back has left due times that no wait of ours explains.
-        if let Some(lease) = shared.first_leasable(&mut core, now.plus(WAIT_LONGEST)..Timestamp(u64::MAX))? {
+        if let Some(lease) =
+            shared.first_leasable(&mut core, now.plus(shared.limits().wait_max)..Timestamp(u64::MAX))?
+        {
             return Ok(Leased::One(lease));
         }
         if let Some(lease) =
@@ -186,7 +185,7 @@ impl Spool {
 }
 
 impl Shared {
-    fn touch(&self, core: &mut Core, id: Id, change: &Change) -> Answer<Touched> {
+    pub(super) fn touch(&self, core: &mut Core, id: Id, change: &Change) -> Answer<Touched> {
         if core.flights.contains_key(&id) {
             return Ok(Touched::InFlight);
         }

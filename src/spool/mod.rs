@@ -27,6 +27,7 @@
 //! - One envelope per conversation is in flight. Dead ones keep their place in the order.
 //! - Only `queue` names `sled`.
 
+mod age;
 mod codec;
 mod disk;
 mod envelope;
@@ -52,7 +53,7 @@ pub use life::{Lease, Leased, Touched};
 pub use queue::{PAGE, QueueError, Settled};
 pub use recover::Recovery;
 
-use crate::clock::{Clock, Timestamp};
+use crate::clock::{Clock, Eras};
 use ground::Ground;
 use group::{Group, Waiter};
 use journal::Files;
@@ -84,6 +85,10 @@ pub struct Limits {
     pub disk_free_min: u64,
     /// How long settled envelopes are remembered.
     pub keep_delivered: Duration,
+    /// How long dead ones stay, from their last attempt on.
+    pub keep_dead: Duration,
+    /// The longest that anything is deferred: a due time further away was put down by a clock that was ahead.
+    pub wait_max: Duration,
     /// Whether envelopes behind a dead one of their conversation are delivered.
     pub pass_dead: bool,
 }
@@ -95,6 +100,8 @@ impl Default for Limits {
             bytes_max: 2 << 30,
             disk_free_min: 512 << 20,
             keep_delivered: Duration::from_secs(7 * 86_400),
+            keep_dead: Duration::from_secs(90 * 86_400),
+            wait_max: Duration::from_secs(2 * 86_400),
             pass_dead: true,
         }
     }
@@ -208,6 +215,8 @@ struct Shared {
     files: Arc<Files>,
     queue: Queue,
     clock: Arc<dyn Clock>,
+    /// The wall clock's readings, and how often it was set.
+    eras: Mutex<(Eras, u64)>,
     limits: RwLock<Limits>,
     core: Mutex<Core>,
     commit_wake: Condvar,
@@ -408,15 +417,11 @@ impl Shared {
         let mut receipt = Receipt::default();
         let mut fresh: Vec<Envelope> = Vec::with_capacity(envelopes.len());
         let mut seen = HashSet::new();
-        let now = self.clock.now();
+        self.now();
         for mut envelope in envelopes {
             let here = core.arriving.contains_key(&envelope.dedupe)
                 || !seen.insert(envelope.dedupe)
-                || self
-                    .queue
-                    .duplicate_of(envelope.dedupe, now)
-                    .map_err(|error| self.unreadable(&error))?
-                    .is_some();
+                || self.is_known(&envelope).map_err(|error| self.unreadable(&error))?;
             if here {
                 receipt.duplicates += 1;
                 continue;
@@ -479,9 +484,5 @@ impl Shared {
         let free = disk::free_bytes(&self.directory).unwrap_or(u64::MAX);
         core.free = Some((now, free));
         free
-    }
-
-    fn now(&self) -> Timestamp {
-        self.clock.now()
     }
 }

@@ -11,7 +11,7 @@ use super::journal::{Files, segment_numbers};
 use super::queue::{Queue, QueueError};
 use super::replay::{Left, ReadError, Replay};
 use super::{Core, Group, Limits, OpenError, Shared, disk};
-use crate::clock::Clock;
+use crate::clock::{Clock, Eras};
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
@@ -85,6 +85,7 @@ pub fn open(
         directory: directory.to_path_buf(),
         files,
         queue,
+        eras: Mutex::new((Eras::new(clock.now(), clock.monotonic()), 0)),
         clock,
         limits: RwLock::new(limits),
         core: Mutex::new(core),
@@ -95,6 +96,7 @@ pub fn open(
         on_broken: OnceLock::new(),
         _lock: lock,
     };
+    shared.tell_unset_clock();
     shared.place_all_heads()?;
     Ok((shared, segments.last().map_or(1, |last| last + 1), recovery))
 }

@@ -14,11 +14,13 @@ use thiserror::Error;
 const COPIES_PER_STEP: usize = 64;
 /// How often history, identities and numbers are trimmed while there is work.
 const TRIM_INTERVAL: Duration = Duration::from_secs(60);
+/// How often dead letters are looked through for old ones while there is work.
+const SIFT_INTERVAL: Duration = Duration::from_secs(3600);
 /// How long the numbers of a minute are kept.
 const COUNTS_KEPT_MINUTES: u64 = 48 * 60;
 
 #[derive(Debug, Error)]
-enum UpkeepError {
+pub enum UpkeepError {
     #[error(transparent)]
     Queue(#[from] QueueError),
     #[error("journal: {0}")]
@@ -28,6 +30,7 @@ enum UpkeepError {
 /// The upkeep thread's life.
 pub fn tend_until_stopped(shared: &Shared) {
     let mut trimmed_at = shared.clock.monotonic();
+    let mut sifted_at = trimmed_at;
     let mut seen = 0;
     while let Some(work) = shared.wait_for_change(seen) {
         seen = work;
@@ -35,6 +38,10 @@ pub fn tend_until_stopped(shared: &Shared) {
         if shared.clock.monotonic().saturating_sub(trimmed_at) >= TRIM_INTERVAL {
             trimmed_at = shared.clock.monotonic();
             result = result.and_then(|()| shared.trim());
+        }
+        if shared.clock.monotonic().saturating_sub(sifted_at) >= SIFT_INTERVAL {
+            sifted_at = shared.clock.monotonic();
+            result = result.and_then(|()| Ok(shared.drop_old_dead()?));
         }
         if let Err(error) = result {
             log::warn!(
@@ -218,8 +225,8 @@ impl Shared {
         }
     }
 
-    fn trim(&self) -> Result<(), UpkeepError> {
-        let now = self.now();
+    pub(super) fn trim(&self) -> Result<(), UpkeepError> {
+        let now = self.earliest_reading();
         let mut after = Some(Hash::default());
         while let Some(from) = after {
             // Under the lock, or an identity that is renewed meanwhile would be forgotten.
