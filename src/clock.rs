@@ -175,6 +175,8 @@ pub trait Clock: Send + Sync {
 /// The machine's clock. Its monotonic reading goes on while the machine is suspended.
 pub struct SystemClock {
     started: Duration,
+    /// The wall time when it was started, when it is not the machine's.
+    set_to: Option<Timestamp>,
 }
 
 fn since_boot() -> Duration {
@@ -186,12 +188,21 @@ fn since_boot() -> Duration {
 impl SystemClock {
     /// A clock whose monotonic reading starts now.
     pub fn new() -> Arc<SystemClock> {
-        Arc::new(SystemClock { started: since_boot() })
+        SystemClock::set_to(None)
+    }
+
+    /// A clock that runs with the machine's but shows another time: `now` at this moment. For replaying requests
+    /// that were signed at their own time; none shows the machine's.
+    pub fn set_to(now: Option<Timestamp>) -> Arc<SystemClock> {
+        Arc::new(SystemClock { started: since_boot(), set_to: now })
     }
 }
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
+        if let Some(set_to) = self.set_to {
+            return set_to.plus(self.monotonic());
+        }
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Timestamp(millis(since_1970))
     }

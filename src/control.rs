@@ -12,30 +12,42 @@
 //! | `GET /capture?source=…&as=…` | a [`Captured`](crate::capture::Captured), when one comes |
 //! | `DELETE /capture?as=…` | nothing; who asked waits no more |
 //! | `POST /count`, `/retry`, `/drop` | takes a [`Selection`], answers a [`Done`] |
+//! | `POST /hold`, `/release` | takes an [`Aside`], a [`Selection`]; answers a [`Done`] |
+//! | `POST /pause`, `/resume` | takes an [`Aside`]; answers `{"text":…}` |
 //! | `POST /reload` | `{"text":…}`, 409 when the configuration was not applied |
 
+mod aside;
 pub mod client;
 pub mod view;
 
 use crate::capture::{Captured, Captures};
 use crate::clock::Clock;
 use crate::dispatch::{Dispatch, Planner};
+use crate::pauses::Pauses;
 use crate::spool::{Change, Entry, Envelope, Id, PAGE, QueueError, Spool, State, Touched};
 use crate::status::snapshot::Daemon;
 use crate::status::{Tally, snapshot};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
+use std::time::Duration;
 use thiserror::Error;
 use tiny_http::{Method, Request, Response, Server};
-use view::{Done, EnvelopeView, Filter, Row, Selection};
+use view::{Aside, Done, EnvelopeView, Filter, Row, Selection};
+
+pub use aside::paused_reason;
 
 /// A selection is a few numbers and words.
 const BODY_BYTES_MAX: u64 = 1 << 20;
+
+/// What is over by itself is looked at again so long after a bug.
+const AFTER_PANIC: Duration = Duration::from_secs(60);
 
 /// Names the requester of an event.
 pub type Labeller = dyn Fn(&Envelope) -> Option<String> + Send + Sync;
@@ -48,6 +60,8 @@ pub struct Rooms {
     pub dispatch: Arc<Dispatch>,
     /// The counters.
     pub tally: Arc<Tally>,
+    /// What is set aside for a while.
+    pub pauses: Arc<Pauses>,
     /// Those who wait for a real request.
     pub captures: Arc<Captures>,
     /// The time.
@@ -64,15 +78,20 @@ pub struct Rooms {
 
 /// A verb could not be carried out.
 #[derive(Debug, Error)]
-enum Refused {
+pub enum Refused {
+    /// There is no such request or envelope.
     #[error("no such request")]
     NotFound,
+    /// The request makes no sense.
     #[error("{0}")]
     Usage(String),
+    /// Not as things stand.
     #[error("{0}")]
     Conflict(String),
+    /// The queue cannot be read or written.
     #[error(transparent)]
     Queue(#[from] QueueError),
+    /// The journal, or the one who asks, broke off.
     #[error("{0}")]
     Io(#[from] io::Error),
 }
@@ -93,6 +112,7 @@ pub struct Control {
     server: Arc<Server>,
     path: PathBuf,
     thread: Option<JoinHandle<()>>,
+    is_ending: Arc<AtomicBool>,
 }
 
 impl Control {
@@ -105,20 +125,33 @@ impl Control {
         let server = Arc::new(Server::http_unix(path).map_err(io::Error::other)?);
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
         let serving = server.clone();
+        let is_ending = Arc::new(AtomicBool::new(false));
+        let ending = is_ending.clone();
         let thread = std::thread::Builder::new().name("control".to_owned()).spawn(move || {
-            while let Ok(request) = serving.recv() {
-                let answered = catch_unwind(AssertUnwindSafe(|| rooms.answer(request)));
-                if answered.is_err() {
-                    log::error!("bug: a control verb panicked");
+            let mut quiet = rooms.tick();
+            while let Ok(request) = serving.recv_timeout(quiet) {
+                if ending.load(Ordering::Acquire) {
+                    return;
                 }
+                let answered = catch_unwind(AssertUnwindSafe(|| {
+                    if let Some(request) = request {
+                        rooms.answer(request);
+                    }
+                    rooms.tick()
+                }));
+                quiet = answered.unwrap_or_else(|_| {
+                    log::error!("bug: a control verb panicked");
+                    AFTER_PANIC
+                });
             }
         })?;
-        Ok(Control { server, path: path.to_path_buf(), thread: Some(thread) })
+        Ok(Control { server, path: path.to_path_buf(), thread: Some(thread), is_ending })
     }
 }
 
 impl Drop for Control {
     fn drop(&mut self) {
+        self.is_ending.store(true, Ordering::Release);
         self.server.unblock();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -175,6 +208,13 @@ impl Rooms {
                 let change = Change::Dropped { at: self.clock.now() };
                 self.select(request, |ids| self.spool.touch_all(ids, &change))
             }
+            (Method::Post, "/hold") => self.hold(&read(request)?).map(|done| json(&done)),
+            (Method::Post, "/release") => self.release(&read(request)?).map(|done| json(&done)),
+            (Method::Post, "/pause") => self.pause(&read(request)?).map(|text| told(&text)),
+            (Method::Post, "/resume") => {
+                let aside: Aside = read(request)?;
+                self.resume(&aside.what).map(|text| told(&text))
+            }
             (Method::Post, "/reload") => match (self.reload)() {
                 Ok(text) => Ok(serde_json::json!({ "text": text }).to_string()),
                 Err(findings) => Err(Refused::Conflict(findings)),
@@ -185,7 +225,7 @@ impl Rooms {
 
     fn status(&self) -> Result<String, Refused> {
         let daemon = self.daemon.read().unwrap_or_else(PoisonError::into_inner);
-        let rooms = (&*self.spool, &*self.dispatch, &*self.tally);
+        let rooms = (&*self.spool, &*self.dispatch, &*self.tally, &*self.pauses);
         Ok(json(&snapshot(&daemon, &*self.clock, rooms)?))
     }
 
@@ -206,16 +246,18 @@ impl Rooms {
 
     fn show(&self, id: &str) -> Result<String, Refused> {
         let id: Id = id.parse().map_err(|_| Refused::NotFound)?;
+        self.look(id)?.map(|view| json(&view)).ok_or(Refused::NotFound)
+    }
+
+    /// One envelope, whole; none when there is no such.
+    pub fn look(&self, id: Id) -> Result<Option<EnvelopeView>, Refused> {
         if let Some((entry, in_flight)) = self.spool.entry(id)? {
             let envelope = self.spool.envelope(&entry)?;
             let planned = (self.plan)(&envelope, entry.ticket.filter(|_| !entry.opened));
             let row = self.row(id, &entry, in_flight)?;
-            return Ok(json(&EnvelopeView::waiting(row, &entry, &envelope, &planned)));
+            return Ok(Some(EnvelopeView::waiting(row, &entry, &envelope, &planned)));
         }
-        match self.spool.settled(id)? {
-            Some(settled) => Ok(json(&EnvelopeView::settled(id, &settled))),
-            None => Err(Refused::NotFound),
-        }
+        Ok(self.spool.settled(id)?.map(|settled| EnvelopeView::settled(id, &settled)))
     }
 
     /// What a verb would meet.
@@ -233,10 +275,7 @@ impl Rooms {
         request: &mut Request,
         verb: impl Fn(&[Id]) -> Result<Vec<Touched>, QueueError>,
     ) -> Result<String, Refused> {
-        let mut body = String::new();
-        request.as_reader().take(BODY_BYTES_MAX).read_to_string(&mut body)?;
-        let selection: Selection =
-            serde_json::from_str(&body).map_err(|error| Refused::Usage(error.to_string()))?;
+        let selection: Selection = read(request)?;
         let mut done = Done::default();
         // One sync a page, and between pages others get their turn.
         for page in self.selected(&selection)?.chunks(PAGE) {
@@ -299,7 +338,8 @@ impl Rooms {
         }
     }
 
-    fn row(&self, id: Id, entry: &Entry, in_flight: bool) -> Result<Row, Refused> {
+    /// An unsettled envelope as it stands in a listing.
+    pub fn row(&self, id: Id, entry: &Entry, in_flight: bool) -> Result<Row, Refused> {
         let envelope = self.spool.envelope(entry).ok();
         let waits = matches!(entry.state, State::Queued | State::Deferred) && !in_flight;
         let waits_for = if waits { self.spool.waits_for(id, entry)? } else { None };
@@ -329,6 +369,17 @@ fn respond(request: Request, answer: Result<String, Refused>) {
     if let Err(error) = request.respond(response) {
         log::debug!("control answer not sent error={error}");
     }
+}
+
+/// What a verb was sent.
+fn read<T: DeserializeOwned>(request: &mut Request) -> Result<T, Refused> {
+    let mut body = String::new();
+    request.as_reader().take(BODY_BYTES_MAX).read_to_string(&mut body)?;
+    serde_json::from_str(&body).map_err(|error| Refused::Usage(error.to_string()))
+}
+
+fn told(text: &str) -> String {
+    serde_json::json!({ "text": text }).to_string()
 }
 
 fn parameter(query: &str, name: &str) -> String {

@@ -2,25 +2,34 @@
 //!
 //! `serve`, the demo and the tests start the same daemon. It owns every room; it does none of their work.
 
+mod alarm;
+mod watch;
+
 use crate::backoff::Backoff;
-use crate::clock::{Clock, SystemClock};
+use crate::clock::Clock;
 use crate::config::{self, AfterDead, Config, Finding, Problem, Secret, SourceReport, Surroundings};
 use crate::control::{Control, Rooms};
 use crate::dispatch::{Dispatch, Orders, Planned, Running, mapping};
 use crate::freshdesk::{ApiKey, Client, ClientConfig, ClientError};
-use crate::gate::{self, BindError, Gate, GateConfig, GateError};
-use crate::intake::{Intake, Workers};
+use crate::gate::{self, BindError, Gate, GateConfig, GateError, Reason};
+use crate::intake::{Intake, IntakeRooms, Workers};
+use crate::page::{Asks, Page};
+use crate::pauses::{DELIVERY, Pauses};
 use crate::source::table::{SourceTable, TicketTable};
 use crate::source::{Layer, Source, Sources};
 use crate::spool::{Change, Envelope, Limits, OpenError, Recovery, Spool, State};
+use crate::status::listener::Listener;
 use crate::status::snapshot::Daemon as Facts;
 use crate::status::{Snapshot, Tally, snapshot};
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 use thiserror::Error;
+
+use alarm::Alarm;
+use watch::Watch;
 
 /// Threads that read requests from tiny_http. They never wait for the disk.
 const INTAKE_WORKERS: usize = 4;
@@ -30,6 +39,11 @@ const LATE_COMMIT: Duration = Duration::from_secs(5);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(2 * 3600);
 /// Bodies of all requests together that are being received.
 const BODY_BUDGET_BYTES_MIN: u64 = 32 << 20;
+
+/// How long a health check waits for intake to answer.
+const HEALTH_WITHIN: Duration = Duration::from_secs(5);
+/// The socket between the status page's gate and its tiny_http, beside intake's.
+const PAGE_SOCKET: &str = "page.sock";
 
 /// A loaded configuration with its compiled sources.
 pub type Loaded = config::Loaded<Arc<Source>>;
@@ -122,6 +136,10 @@ pub struct Daemon {
     workers: Workers,
     running: Running,
     control: Mutex<Option<Control>>,
+    /// Started when all else runs; none when it is off, or its address cannot be had.
+    page: OnceLock<Listener>,
+    watch: OnceLock<Watch>,
+    alarm: OnceLock<Alarm>,
     sources: Arc<RwLock<Arc<Sources>>>,
     /// What was started with: what cannot change while running stays as it says.
     started_with: Config,
@@ -129,13 +147,13 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts every room. When tiny_http or the spool fails for good, `broken` is called.
+    /// Starts every room by `clock`. When tiny_http or the spool fails for good, `broken` is called.
     pub fn start(
         loaded: Loaded,
         places: &Places,
+        clock: Arc<dyn Clock>,
         broken: fn(&str),
     ) -> Result<(Arc<Daemon>, Recovery), StartError> {
-        let clock: Arc<dyn Clock> = SystemClock::new();
         let config = &loaded.config;
         let (spool, recovery) = Spool::open(&config.spool.dir, limits(config), clock.clone())?;
         let spool = Arc::new(spool);
@@ -149,10 +167,12 @@ impl Daemon {
         let delivered = move |envelope: &Envelope, delivery: &crate::dispatch::Delivery| {
             counted.deliver(&envelope.source, delivery.ticket, delivery.age);
         };
-        let orders = orders(config, sources.clone())?;
-        let dispatch = Arc::new(Dispatch::new(spool.clone(), clock.clone(), orders, Box::new(delivered)));
+        let pauses = Arc::new(Pauses::open(&config.spool.dir, clock.clone()));
+        let orders = orders(config, sources.clone(), pauses.clone())?;
+        let dispatch = Dispatch::new(spool.clone(), clock.clone(), orders, Box::new(delivered));
+        let dispatch = Arc::new(dispatch.observed_by(watch::counting(tally.clone())));
         let compiled = sources_of(&sources).as_ref().clone();
-        let intake = Arc::new(Intake::new(spool.clone(), clock.clone(), tally.clone(), compiled));
+        let intake = Arc::new(Intake::new(intake_rooms((&spool, &clock, &tally, &pauses)), compiled));
         let workers = intake.run(&places.private, INTAKE_WORKERS, broken)?;
         let gate = Gate::start(GateConfig {
             listeners,
@@ -160,6 +180,7 @@ impl Daemon {
             limits: gate_limits(config),
             trusted_proxies: config.server.trusted_proxies.clone(),
         })?;
+        dispatch.set_paused(pauses.of(DELIVERY).is_some());
         let running = dispatch.run(config.delivery.workers)?;
         let now = clock.monotonic();
         let facts = facts(config, now, now);
@@ -170,6 +191,7 @@ impl Daemon {
                 spool,
                 dispatch,
                 tally,
+                pauses,
                 captures: intake.captures(),
                 clock,
                 daemon: RwLock::new(facts),
@@ -187,6 +209,9 @@ impl Daemon {
                 workers,
                 running,
                 control: Mutex::default(),
+                page: OnceLock::new(),
+                watch: OnceLock::new(),
+                alarm: OnceLock::new(),
                 sources,
                 started_with: loaded.config.clone(),
                 current: Mutex::new(loaded),
@@ -196,7 +221,56 @@ impl Daemon {
         let control = Control::listen(&places.control, daemon.rooms.clone());
         let control = control.map_err(|error| StartError::Control { path: places.control.clone(), error })?;
         *daemon.control.lock().unwrap_or_else(PoisonError::into_inner) = Some(control);
+        let _ = daemon.watch.set(Watch::start(daemon.rooms.clone())?);
+        let _ = daemon.alarm.set(Alarm::start(&daemon)?);
+        if let Some(page) = daemon.start_page(&places.private.join(PAGE_SOCKET)) {
+            let _ = daemon.page.set(page);
+        }
         Ok((daemon, recovery))
+    }
+
+    /// The status page, if it is on. It is no part of the road: without it, events are received and delivered.
+    fn start_page(self: &Arc<Self>, socket: &Path) -> Option<Listener> {
+        let listen = &self.started_with.status_page.listen;
+        let bound = listen.iter().map(|address| gate::bind("status_page.listen", &address.to_string()));
+        let listeners = match bound.collect::<Result<Vec<_>, _>>() {
+            Ok(listeners) if listeners.is_empty() => return None,
+            Ok(listeners) => listeners,
+            Err(error) => {
+                log::error!("no status page error={:?}", error.to_string());
+                return None;
+            }
+        };
+        let (alive, refusing, admitting) = (Arc::downgrade(self), Arc::downgrade(self), Arc::downgrade(self));
+        let asks = Asks {
+            is_alive: Box::new(move || alive.upgrade().is_some_and(|daemon| daemon.answers(HEALTH_WITHIN))),
+            too_large: Box::new(move || refusing.upgrade().map_or(0, |daemon| daemon.too_large())),
+            password: Box::new(move || admitting.upgrade()?.page_password()),
+        };
+        let page = Page::new(self.rooms.clone(), asks);
+        match Listener::start(listeners, socket, Box::new(move |asked| page.answer(asked))) {
+            Ok(listener) => Some(listener),
+            Err(error) => {
+                log::error!("no status page error={:?}", error.to_string());
+                None
+            }
+        }
+    }
+
+    fn page_password(&self) -> Option<Vec<u8>> {
+        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let page = &current.config.status_page;
+        page.password.as_ref().filter(|_| page.actions).map(|password| password.expose().to_vec())
+    }
+
+    fn too_large(&self) -> u64 {
+        let refused = self.gate.counters().refused;
+        refused.iter().filter(|(reason, _)| *reason == Reason::BodyTooLarge).map(|(_, count)| count).sum()
+    }
+
+    /// Where the status page answers; empty when it is off.
+    pub fn page_addresses(&self) -> Vec<SocketAddr> {
+        self.page.get().map(Listener::addresses).unwrap_or_default()
     }
 
     /// The addresses that are listened on.
@@ -207,7 +281,11 @@ impl Daemon {
     /// What one screen shows.
     pub fn snapshot(&self) -> Result<Snapshot, crate::spool::QueueError> {
         let facts = self.rooms.daemon.read().unwrap_or_else(PoisonError::into_inner);
-        snapshot(&facts, &*self.rooms.clock, (&self.rooms.spool, &self.rooms.dispatch, &self.rooms.tally))
+        snapshot(
+            &facts,
+            &*self.rooms.clock,
+            (&self.rooms.spool, &self.rooms.dispatch, &self.rooms.tally, &self.rooms.pauses),
+        )
     }
 
     /// Whether a request would get an answer, for the watchdog.
@@ -220,7 +298,7 @@ impl Daemon {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let loaded = load(&current.config.path, &Surroundings::of_process());
         let applied = loaded.map_err(|findings| lines(&findings)).and_then(|loaded| {
-            let orders = orders(&loaded.config, self.sources.clone())
+            let orders = orders(&loaded.config, self.sources.clone(), self.rooms.pauses.clone())
                 .map_err(|error| format!("error: freshdesk: {error}"))?;
             Ok((loaded, orders))
         });
@@ -230,6 +308,8 @@ impl Daemon {
             let since =
                 crate::clock::Timestamp(now.0.saturating_sub(u64::try_from(age.as_millis()).unwrap_or(0)));
             log::error!("configuration not applied findings={findings:?}");
+            let refused = Some(self.rooms.clock.monotonic());
+            self.rooms.daemon.write().unwrap_or_else(PoisonError::into_inner).refused = refused;
             format!("{findings}not applied; still running the configuration loaded at {since}")
         })?;
         let needs_restart = config::diff(&self.started_with, &loaded.config).needs_restart;
@@ -248,6 +328,7 @@ impl Daemon {
         let started = self.facts().started;
         let fresh = facts(&loaded.config, started, self.rooms.clock.monotonic());
         *self.rooms.daemon.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        self.rooms.tally.mark("reloaded");
         *current = loaded;
         drop(current);
         self.release_configured();
@@ -306,10 +387,25 @@ impl Daemon {
             );
         }
         *self.control.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        if let Some(page) = self.page.get() {
+            page.stop();
+        }
+        if let Some(watch) = self.watch.get() {
+            watch.stop();
+        }
+        if let Some(alarm) = self.alarm.get() {
+            alarm.stop();
+        }
         self.workers.stop();
         self.rooms.tally.store();
         ended
     }
+}
+
+fn intake_rooms(
+    (spool, clock, tally, pauses): (&Arc<Spool>, &Arc<dyn Clock>, &Arc<Tally>, &Arc<Pauses>),
+) -> IntakeRooms {
+    IntakeRooms { spool: spool.clone(), clock: clock.clone(), tally: tally.clone(), pauses: pauses.clone() }
 }
 
 fn sources_of(sources: &RwLock<Arc<Sources>>) -> Arc<Sources> {
@@ -324,7 +420,17 @@ fn facts(config: &Config, started: Duration, configured: Duration) -> Facts {
     let host = config.freshdesk.url.split("//").nth(1).unwrap_or_default();
     let account = host.strip_suffix(".freshdesk.com").unwrap_or(host).to_owned();
     let sources = config.sources.iter().map(|source| source.name.clone()).collect();
-    Facts { started, configured, account, sources }
+    Facts {
+        started,
+        configured,
+        account,
+        sources,
+        refused: None,
+        freshdesk_url: config.freshdesk.url.clone(),
+        public_url: config.server.public_url.clone(),
+        envelopes_max: config.spool.envelopes_max,
+        bytes_max: config.spool.bytes_max,
+    }
 }
 
 fn limits(config: &Config) -> Limits {
@@ -350,9 +456,16 @@ fn gate_limits(config: &Config) -> gate::Limits {
 }
 
 /// Everything dispatch needs of a configuration. A new client: the key may be another.
-pub fn orders(config: &Config, sources: Arc<RwLock<Arc<Sources>>>) -> Result<Orders, ClientError> {
+pub fn orders(
+    config: &Config,
+    sources: Arc<RwLock<Arc<Sources>>>,
+    pauses: Arc<Pauses>,
+) -> Result<Orders, ClientError> {
     let delivery = &config.delivery;
     let plan = move |envelope: &Envelope, ticket: Option<u64>| -> Planned {
+        if pauses.of(&envelope.source).is_some() {
+            return Planned::Paused;
+        }
         mapping::plan(&sources_of(&sources), envelope, ticket)
     };
     Ok(Orders {

@@ -11,6 +11,7 @@ use crate::capture::{Captured, Captures};
 use crate::clock::{Clock, Timestamp};
 use crate::decode::decode;
 use crate::gate::{PEER_HEADER, PING_TARGET};
+use crate::pauses::Pauses;
 use crate::source::{EventDraft, RequestContext, Source, Sources, Verdict};
 use crate::spool::{Envelope, PutError, Receipt, Spool, hash_of};
 use crate::status::refused::{NO_SOURCE, Refused, brought, masked};
@@ -48,6 +49,19 @@ pub struct Intake {
     tally: Arc<Tally>,
     sources: RwLock<Arc<Sources>>,
     captures: Arc<Captures>,
+    pauses: Arc<Pauses>,
+}
+
+/// What intake works with.
+pub struct IntakeRooms {
+    /// Where events go.
+    pub spool: Arc<Spool>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The counters.
+    pub tally: Arc<Tally>,
+    /// Whether anything is taken at all.
+    pub pauses: Arc<Pauses>,
 }
 
 /// What a peer is told. One body for all that was taken: a platform must not learn more.
@@ -66,6 +80,7 @@ const UNKNOWN: Reply = Reply::text(404, "not found\n");
 const NOT_ALLOWED: Reply = Reply::text(405, "POST events here\n").with("Allow", "POST, GET, HEAD");
 const CUT_SHORT: Reply = Reply::text(400, "the body was cut short\n");
 const BROKEN: Reply = Reply::text(503, "try again later\n").with("Retry-After", RETRY_AFTER_FULL);
+const PAUSED: Reply = Reply::text(503, "try again later\n").with("Retry-After", RETRY_AFTER_FULL);
 const STOPPING: Reply = Reply::text(503, "restarting\n").with("Retry-After", RETRY_AFTER_STOPPING);
 
 impl Reply {
@@ -91,10 +106,11 @@ struct Incoming {
 }
 
 impl Intake {
-    /// Intake into `spool` for `sources`.
-    pub fn new(spool: Arc<Spool>, clock: Arc<dyn Clock>, tally: Arc<Tally>, sources: Sources) -> Intake {
+    /// Intake for `sources`.
+    pub fn new(rooms: IntakeRooms, sources: Sources) -> Intake {
+        let IntakeRooms { spool, clock, tally, pauses } = rooms;
         let captures = Arc::new(Captures::new(clock.clone()));
-        Intake { spool, clock, tally, sources: RwLock::new(Arc::new(sources)), captures }
+        Intake { spool, clock, tally, sources: RwLock::new(Arc::new(sources)), captures, pauses }
     }
 
     /// Those who wait for a real request.
@@ -151,6 +167,12 @@ impl Intake {
         };
         let Some((name, kind)) = route(&path) else { return reply(incoming.request, &UNKNOWN) };
         let sources = self.sources.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if self.pauses.is_intake_paused() && *incoming.request.method() == Method::Post {
+            if sources.contains_key(name) {
+                self.tally.count(name, Count::Unavailable, 1);
+            }
+            return reply(incoming.request, &PAUSED);
+        }
         let Some(source) = sources.get(name) else {
             self.refuse_unknown(name, &incoming.peer);
             return reply(incoming.request, &UNKNOWN);
@@ -203,6 +225,7 @@ impl Intake {
             ..Refused::default()
         };
         let source = source.name();
+        self.tally.meters().refused(source, "secret");
         self.tally.remember_refused(source, refused);
         let why = refusal.to_string();
         if let Some(unlogged) = self.tally.refuse(source, &why) {
@@ -213,6 +236,7 @@ impl Intake {
     /// The name is not told in full: it may be a secret that stands where the name should.
     fn refuse_unknown(&self, name: &str, peer: &str) {
         log::debug!("request for an unknown source from={peer}");
+        self.tally.meters().refused("", "unknown_source");
         let begin: String = name.chars().take(3).collect();
         let detail = format!("{begin:?}… of {} characters", name.chars().count());
         let why = "no source of that name".to_owned();
@@ -229,7 +253,12 @@ impl Intake {
         for draft in drafts {
             let born_dead = match draft.verdict {
                 Verdict::Keep => None,
-                Verdict::Bury(ref reason) => Some(reason.clone()),
+                Verdict::Bury(ref reason) => {
+                    if reason.starts_with("not JSON") {
+                        self.tally.meters().refused(source, "not_json");
+                    }
+                    Some(reason.clone())
+                }
                 Verdict::Ignore(ref reason) => {
                     log::debug!("event filtered source={source} event={} reason={reason:?}", draft.event_id);
                     filtered += 1;
@@ -242,11 +271,19 @@ impl Intake {
         }
         self.tally.count(source, Count::Filtered, filtered);
         if envelopes.is_empty() {
+            let took = self.clock.monotonic().saturating_sub(incoming.started);
+            self.tally.meters().answered(source, took);
             return reply(incoming.request, &TAKEN);
         }
+        let put_at = self.clock.monotonic();
         let (tally, clock, source) = (self.tally.clone(), self.clock.clone(), source.to_owned());
         self.spool.put(envelopes, move |result| {
-            let took = clock.monotonic().saturating_sub(incoming.started);
+            let now = clock.monotonic();
+            let took = now.saturating_sub(incoming.started);
+            if result.is_ok() {
+                tally.meters().written(now.saturating_sub(put_at));
+            }
+            tally.meters().answered(&source, took);
             let answer = account(&tally, &source, result.as_ref());
             reply(incoming.request, answer);
             log_put(&source, &event, (bytes, took), &result);

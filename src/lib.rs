@@ -38,8 +38,11 @@
 //! | [`freshdesk`] | the API client: requests, what an answer means, looking for what may have been written | retry |
 //! | [`config`] | `deskspool.toml` and `conf.d`: typed tables, secrets, every message about them, what a reload changes | side effects beyond reading |
 //! | [`capture`] | real requests for an admin who waits for one | keep anything when nobody waits, see a secret |
+//! | [`pauses`] | what an admin has set aside, and until when; survives a restart | carry it out |
 //! | [`control`] | the Unix control socket: the one implementation of the admin's verbs, and its client | render for people |
-//! | [`status`] | counters, and the one snapshot that the command line and the status line show | change another room |
+//! | [`status`] | counters, the history rings, and the one snapshot that command line, page, metrics and status line show; the page's listener | change another room |
+//! | [`alert`] | what needs a person and has been told: once per matter, once more when it is over | decide how to leave the house |
+//! | [`page`] | the status page: what it answers to which request, and how it looks | keep numbers of its own, let markup through |
 //! | [`trial`] | a request run through verify and map for people: which rule, which calls, what was missing | store or send anything |
 //! | [`cli`] | a file per verb; tables, ages, colour; the demo | touch the spool: it asks the daemon |
 //! | [`daemon`] | the wiring: from a configuration to running rooms, reload, and back down in order | any room's work |
@@ -48,9 +51,9 @@
 //! | [`systemd`] | readiness, status line, watchdog, log lines with priorities | anything when systemd did not start us |
 //!
 //! Names point one way, from the bottom of this list of layers to its top, and `tests/architecture.rs` holds the
-//! exact table: `clock backoff verify decode gate capture` · `freshdesk spool` · `source` · `config dispatch` · `status` ·
-//! `intake` · `trial control` · `daemon` · `cli`. Only `spool/queue.rs` names sled, only [`freshdesk`] and the control
-//! socket's client name ureq, only [`intake`] and [`control`] name tiny_http, and only [`clock`] asks for the time
+//! exact table: `clock backoff verify decode gate capture pauses` · `freshdesk spool` · `source` · `config dispatch` · `status` ·
+//! `intake` · `trial control` · `alert page` · `daemon` · `cli`. Only `spool/queue.rs` names sled, only [`freshdesk`] and the
+//! control socket's client name ureq, only [`intake`], [`control`] and [`status`] name tiny_http, and only [`clock`] asks for the time
 //! (deadlines of the gate's sockets excepted).
 //!
 //! # The states of an envelope
@@ -109,9 +112,9 @@
 //! | name | how many | started in | does | waits for |
 //! |---|---|---|---|---|
 //! | main | 1 | `cli/serve.rs` | starts and stops the rooms, SIGHUP | signals |
-//! | `gate-accept` | 1 | `gate/mod.rs` | accepts on all listeners | `poll` |
+//! | `gate-accept` | 1, another for the status page | `gate/mod.rs` | accepts on all its listeners | `poll` |
 //! | `gate-conn` | one per client, `server.connections_max` | `gate/accept.rs` | reads a request, relays it, copies the answer | its two sockets |
-//! | tiny_http's, unnamed | an acceptor and four or more readers for each of its two sockets | `intake.rs`, `control.rs` | parse what the gate and the verbs send | sockets |
+//! | tiny_http's, unnamed | an acceptor and four or more readers for each of its three sockets | `intake.rs`, `control.rs`, `status/listener.rs` | parse what the gates and the verbs send | sockets |
 //! | `intake-N` | 4 | `intake.rs` | verify, decode, append; never the sync | tiny_http's queue |
 //! | `spool-commit` | 1 | `spool/mod.rs` | writes and syncs groups | an appended record |
 //! | `spool-answer` | 1 | `spool/mod.rs` | answers those whose group is synced, then brings their puts into the queue | a synced group |
@@ -119,6 +122,10 @@
 //! | `sled-io-N` | sled's own | | idle: the queue is flushed when a segment goes | |
 //! | `dispatch-N` | `delivery.workers`, 4 | `dispatch/mod.rs` | one attempt at a time, or the probe | work, or the moment something is due |
 //! | `control` | 1 | `control.rs` | carries out the admin's verbs | tiny_http's queue |
+//! | `status-page` | 1 | `status/listener.rs` | answers the status page's requests | tiny_http's queue |
+//! | `watch` | 1 | `daemon/watch.rs` | looks how things stand, keeps the history | 10 s |
+//! | `alert` | 1 | `daemon/alarm.rs` | tells what needs a person, when `[alert]` says whom | 30 s |
+//! | `alert-command` | one while a command runs | `alert/send.rs` | waits for it | the command's end |
 //! | `systemd` | 1, under systemd | `cli/serve.rs` | watchdog and status line, while a request would be answered | 5 s |
 //!
 //! # Where this is tested
@@ -140,6 +147,7 @@
 //! | what admins type | `tests/by_hand.rs`, `tests/it/` |
 //! | the unit, the sync before the answer | `tests/run`, `tests/system/` |
 
+pub mod alert;
 pub mod backoff;
 pub mod capture;
 pub mod cli;
@@ -152,6 +160,8 @@ pub mod dispatch;
 pub mod freshdesk;
 pub mod gate;
 pub mod intake;
+pub mod page;
+pub mod pauses;
 pub mod sandbox;
 pub mod source;
 pub mod spool;

@@ -18,23 +18,28 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("decode", &[]),
     ("gate", &[]),
     ("capture", &["clock"]),
+    ("pauses", &["clock"]),
     ("freshdesk", &["clock"]),
     ("spool", &["clock"]),
     // A plan is a list of writes; what they look like belongs to the one who sends them.
     ("source", &["clock", "freshdesk::write", "verify"]),
     ("config", &["source", "verify"]),
     ("dispatch", &["backoff", "clock", "freshdesk", "source", "spool"]),
-    ("status", &["clock", "dispatch", "freshdesk::outcome", "spool"]),
-    ("intake", &["capture", "clock", "decode", "gate", "source", "spool", "status", "verify"]),
+    // The gate that stands before the status page.
+    ("status", &["clock", "dispatch", "freshdesk::outcome", "gate", "pauses", "spool"]),
+    ("intake", &["capture", "clock", "decode", "gate", "pauses", "source", "spool", "status", "verify"]),
     // It goes intake's own way, so that what is tried is what happens.
     ("trial", &["clock", "decode", "freshdesk", "intake", "source"]),
     // `2h` in a filter is what `2h` is in the configuration.
-    ("control", &["capture", "clock", "config::units", "dispatch", "freshdesk", "spool", "status"]),
+    ("control", &["capture", "clock", "config::units", "dispatch", "freshdesk", "pauses", "spool", "status"]),
+    ("alert", &["clock", "status"]),
+    ("page", &["clock", "control", "spool", "status"]),
     ("sandbox", &["clock"]),
     ("systemd", &["clock", "status"]),
     (
         "daemon",
         &[
+            "alert",
             "backoff",
             "clock",
             "config",
@@ -43,6 +48,8 @@ const ROOMS: &[(&str, &[&str])] = &[
             "freshdesk",
             "gate",
             "intake",
+            "page",
+            "pauses",
             "source",
             "spool",
             "status",

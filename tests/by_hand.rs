@@ -10,7 +10,7 @@ const DESKSPOOL: &str = env!("CARGO_BIN_EXE_deskspool");
 const CONFIG: &str = "[freshdesk]\nurl = \"http://127.0.0.1:1\"\napi_key = \"key\"\n\n\
     [spool]\ndir = \"SPOOL\"\ndisk_free_min = \"1MiB\"\n\n\
     [source.generic]\npreset = \"generic@1\"\nsecret = \"word\"\n\n\
-    [server]\nlisten = \"127.0.0.1:0\"\n";
+    [server]\nlisten = \"127.0.0.1:0\"\n\n[status_page]\nlisten = \"off\"\n";
 
 /// A running `deskspool serve` in a directory of its own.
 struct Served {

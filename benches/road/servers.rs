@@ -101,7 +101,7 @@ fn configuration(directory: &Path) -> String {
     format!(
         "[freshdesk]\nurl = \"http://{}\"\napi_key = \"bench\"\n\n\
          [server]\nlisten = \"127.0.0.1:0\"\n\n\
-         [spool]\ndir = {:?}\nenvelopes_max = 100000000\nbytes_max = \"64GiB\"\ndisk_free_min = \"64MiB\"\n\n\
+         [status_page]\nlisten = \"off\"\n\n[spool]\ndir = {:?}\nenvelopes_max = 100000000\nbytes_max = \"64GiB\"\ndisk_free_min = \"64MiB\"\n\n\
          [source.bench]\npreset = \"generic@1\"\nsecret = \"{SECRET}\"\n",
         refused.expect("a port"),
         directory.join("spool").display().to_string(),

@@ -30,7 +30,8 @@ pub struct DropArgs {
 }
 
 impl ChangeArgs {
-    fn selection(&self) -> Result<Selection, Failure> {
+    /// The ids or the filter.
+    pub(super) fn selection(&self) -> Result<Selection, Failure> {
         let filter = self.filter.filter()?;
         match (self.ids.is_empty(), self.all || !filter.is_empty()) {
             (true, false) => Err(Failure::Usage(
@@ -96,7 +97,7 @@ fn apply(daemon: &Daemon, verb: &str, selection: &Selection) -> Result<Done, Fai
     Ok(serde_json::from_str(&daemon.post(verb, &body)?)?)
 }
 
-fn report(global: &Global, done: &Done, sentence: &str, screen: &mut Screen) -> Outcome {
+pub(super) fn report(global: &Global, done: &Done, sentence: &str, screen: &mut Screen) -> Outcome {
     if global.json {
         screen.line(&serde_json::to_string(done)?)?;
     } else if !global.quiet {
@@ -110,7 +111,11 @@ fn report(global: &Global, done: &Done, sentence: &str, screen: &mut Screen) -> 
             "error: {id} waits for nothing: it is settled, or there never was one (deskspool show {id})"
         );
     }
-    Ok(if done.in_flight.is_empty() && done.unknown.is_empty() { FINE } else { NOT_FINE })
+    for id in &done.unsuited {
+        eprintln!("error: {id} is left as it is (deskspool show {id})");
+    }
+    let all = done.in_flight.is_empty() && done.unknown.is_empty() && done.unsuited.is_empty();
+    Ok(if all { FINE } else { NOT_FINE })
 }
 
 /// Has the daemon read its configuration again.

@@ -3,6 +3,7 @@
 
 use super::render::{numbers, one_line, table, words};
 use super::{FINE, Outcome};
+use crate::clock::SystemClock;
 use crate::config::Surroundings;
 use crate::daemon::{self, Daemon, Places};
 use crate::sandbox::{Options, Plan, Sandbox, TicketView};
@@ -160,6 +161,7 @@ fn start_daemon(directory: &Path, sandbox: &Sandbox) -> anyhow::Result<Arc<Daemo
     let text = format!(
         "[freshdesk]\nurl = {:?}\napi_key = {KEY:?}\n\n\
          [server]\nlisten = \"127.0.0.1:0\"\n\n\
+         [status_page]\nlisten = \"127.0.0.1:0\"\n\n\
          [spool]\ndir = {:?}\ndisk_free_min = \"1MiB\"\n\n\
          [source.sendpulse]\npreset = \"sendpulse@1\"\nsecret = \"demo-token\"\n\n\
          [source.botpress]\npreset = \"botpress@1\"\nsecret = \"demo-secret\"\n",
@@ -171,7 +173,8 @@ fn start_daemon(directory: &Path, sandbox: &Sandbox) -> anyhow::Result<Arc<Daemo
     let loaded = loaded
         .map_err(|findings| anyhow::anyhow!("the demo's configuration\n{}", daemon::lines(&findings)))?;
     let places = Places { control: directory.join("control.sock"), private: directory.join("gate") };
-    let (daemon, _) = Daemon::start(loaded, &places, |why| eprintln!("the daemon broke: {why}"))?;
+    let (daemon, _) =
+        Daemon::start(loaded, &places, SystemClock::new(), |why| eprintln!("the daemon broke: {why}"))?;
     Ok(daemon)
 }
 

@@ -3,9 +3,11 @@
 //! Exit codes: 0 fine, 1 the asked thing is not fine, 2 usage, 3 daemon not reachable, 130 interrupted.
 
 mod account;
+mod aside;
 pub mod capture;
 pub mod change;
 pub mod check;
+pub mod config;
 pub mod demo;
 pub mod preset;
 pub mod queue;
@@ -80,9 +82,11 @@ pub struct Global {
 #[derive(Subcommand)]
 enum Verb {
     /// Run the daemon (systemd does this)
-    Serve,
+    Serve(serve::ServeArgs),
     /// Is this configuration right? Secrets, templates, ports, Freshdesk
     Check(check::CheckArgs),
+    /// The effective configuration, and where each value was written
+    Config(config::ConfigArgs),
     /// Apply the configuration; tells what changed and what needs a restart
     Reload,
     /// One screen: is it receiving, is it delivering, what needs me
@@ -96,6 +100,14 @@ enum Verb {
     Refused(refused::RefusedArgs),
     /// Make envelopes due now
     Retry(change::ChangeArgs),
+    /// Set envelopes aside
+    Hold(aside::HoldArgs),
+    /// Make held envelopes due now
+    Release(aside::ReleaseArgs),
+    /// Stop intake, delivery or a source for a while
+    Pause(aside::PauseArgs),
+    /// End a pause
+    Resume(aside::ResumeArgs),
     /// Give up on envelopes
     Drop(change::DropArgs),
     /// Run a payload through verify and map; deliver nothing
@@ -207,14 +219,19 @@ pub fn run() -> ExitCode {
     let cli = Cli::parse();
     let mut screen = Screen::new(&cli.global.color);
     let outcome = match &cli.verb {
-        Verb::Serve => serve::run(&cli.global),
+        Verb::Serve(args) => serve::run(&cli.global, args),
         Verb::Check(args) => check::run(&cli.global, args, &mut screen),
+        Verb::Config(args) => config::run(&cli.global, args, &mut screen),
         Verb::Reload => change::reload(&cli.global, &mut screen),
         Verb::Status => status::run(&cli.global, &mut screen),
         Verb::Queue(args) => queue::run(&cli.global, args, &mut screen),
         Verb::Show(args) => show::run(&cli.global, args, &mut screen),
         Verb::Refused(args) => refused::run(&cli.global, args, &mut screen),
         Verb::Retry(args) => change::retry(&cli.global, args, &mut screen),
+        Verb::Hold(args) => aside::hold(&cli.global, args, &mut screen),
+        Verb::Release(args) => aside::release(&cli.global, args, &mut screen),
+        Verb::Pause(args) => aside::pause(&cli.global, args, &mut screen),
+        Verb::Resume(args) => aside::resume(&cli.global, args, &mut screen),
         Verb::Drop(args) => change::drop_envelopes(&cli.global, args, &mut screen),
         Verb::Try(args) => trial::run(&cli.global, args, &mut screen),
         Verb::Capture(args) => capture::run(&cli.global, args, &mut screen),

@@ -2,11 +2,13 @@
 //! configuration again.
 
 use super::{FINE, Global, NOT_FINE, Outcome};
+use crate::clock::{SystemClock, Timestamp};
 use crate::config::Surroundings;
 use crate::daemon::{self, Daemon, Places};
 use crate::spool::Recovery;
 use crate::systemd;
 use anyhow::Context;
+use clap::Args;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::path::{Path, PathBuf};
@@ -19,8 +21,16 @@ const STATUS_EVERY: Duration = Duration::from_secs(5);
 /// How long the watchdog waits for intake to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
+/// Options of `serve`.
+#[derive(Args, Debug)]
+pub struct ServeArgs {
+    /// Tests only: the time it is when the daemon starts, in seconds since 1970; it goes on from there
+    #[arg(long, hide = true, value_name = "SECONDS")]
+    clock: Option<u64>,
+}
+
 /// Runs the daemon.
-pub fn run(global: &Global) -> Outcome {
+pub fn run(global: &Global, args: &ServeArgs) -> Outcome {
     systemd::start_logging();
     let loaded = daemon::load(&global.config, &Surroundings::of_process());
     let loaded = match loaded {
@@ -36,14 +46,20 @@ pub fn run(global: &Global) -> Outcome {
     let places = places(global, &loaded.config.spool.dir);
     // Before any thread is started, so that none of them gets a signal that was meant for us.
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).context("signals cannot be received")?;
-    let (daemon, recovery) = Daemon::start(loaded, &places, broken_for_good).map_err(anyhow::Error::from)?;
+    let clock = SystemClock::set_to(args.clock.map(|seconds| Timestamp(seconds.saturating_mul(1000))));
+    let started = Daemon::start(loaded, &places, clock, broken_for_good);
+    let (daemon, recovery) = started.map_err(anyhow::Error::from)?;
     log_recovery(&recovery);
-    let addresses: Vec<String> = daemon.addresses().iter().map(ToString::to_string).collect();
+    let list = |all: Vec<std::net::SocketAddr>| {
+        let all: Vec<String> = all.iter().map(ToString::to_string).collect();
+        if all.is_empty() { "off".to_owned() } else { all.join(",") }
+    };
     log::info!(
-        "deskspool {} is up pid={} listen={} control={:?}",
+        "deskspool {} is up pid={} listen={} page={} control={:?}",
         env!("CARGO_PKG_VERSION"),
         std::process::id(),
-        addresses.join(","),
+        list(daemon.addresses()),
+        list(daemon.page_addresses()),
         places.control
     );
     let (still_up, down) = channel();

@@ -4,6 +4,11 @@ use super::render::{Screen, Tone, numbers, seconds, table, words};
 use super::{FINE, Global, NOT_FINE, Outcome};
 use crate::status::Snapshot;
 
+/// Longest reason that stands beside what is to be done about it.
+const WHY_COLUMN_MAX: usize = 90;
+/// Longest reason.
+const WHY_CHARS_MAX: usize = 400;
+
 /// Asks and prints.
 pub fn run(global: &Global, screen: &mut Screen) -> Outcome {
     let answer = global.daemon().get("/status")?;
@@ -44,10 +49,15 @@ pub fn render(snapshot: &Snapshot, screen: &Screen) -> String {
 fn rooms(snapshot: &Snapshot, screen: &Screen) -> String {
     let (intake, delivery, freshdesk) = (&snapshot.intake, &snapshot.delivery, &snapshot.freshdesk);
     let intake_word = match &intake.refusing {
+        Some(reason) if reason.starts_with("paused") => screen.tone(Tone::Doubtful, &format!("{reason:<12}")),
         Some(reason) => screen.tone(Tone::Bad, &format!("{:<12}", format!("503: {reason}"))),
         None => screen.tone(Tone::Good, "receiving   "),
     };
     let delivery_word = match (delivery.paused_seconds, freshdesk.trouble_seconds) {
+        _ if delivery.paused.is_some() => {
+            let said = delivery.paused.as_deref().unwrap_or_default();
+            screen.tone(Tone::Doubtful, &format!("{said:<12}"))
+        }
         (0, None) => screen.tone(Tone::Good, "running     "),
         (0, Some(_)) => screen.tone(Tone::Bad, "waiting     "),
         (paused, _) => screen.tone(Tone::Doubtful, &format!("{:<12}", format!("paused {}", seconds(paused)))),
@@ -121,12 +131,17 @@ fn needs(snapshot: &Snapshot, screen: &Screen) -> String {
     }
     let mut text = format!("\n{}\n", screen.tone(Tone::Bad, "needs you"));
     let whys: Vec<String> =
-        snapshot.needs_you.iter().map(|need| super::render::one_line(&need.why, 72)).collect();
-    let width = whys.iter().map(|why| why.chars().count()).max().unwrap_or_default();
+        snapshot.needs_you.iter().map(|need| super::render::one_line(&need.why, WHY_CHARS_MAX)).collect();
+    let fits = whys.iter().map(|why| why.chars().count()).filter(|width| *width <= WHY_COLUMN_MAX);
+    let width = fits.max().unwrap_or_default();
     for (need, why) in snapshot.needs_you.iter().zip(&whys) {
         let what = format!("{} {}", need.count, need.what);
-        let pad = " ".repeat(width - why.chars().count());
-        text.push_str(&format!("  {what:<11} {why}{pad}   {}\n", need.next));
+        // A long reason is not cut: what is to be done stands below it then.
+        let gap = match width.checked_sub(why.chars().count()) {
+            Some(pad) => " ".repeat(pad + 3),
+            None => format!("\n  {:<11}   ", ""),
+        };
+        text.push_str(&format!("  {what:<11} {why}{gap}{}\n", need.next));
     }
     text
 }

@@ -77,9 +77,14 @@ pub fn check<S>(inputs: &Inputs<'_, S>) -> (Check, Option<Config>) {
     let mut answer = Check::default();
     answer.describe(&reading);
     let broken = |table: &str| reading.broken.iter().any(|name| name == table);
-    if !broken("server") {
-        answer.check_listeners(&reading.config.server.listen, inputs.occupant);
-    }
+    let config = &reading.config;
+    let listeners = |key: &'static str, all: &[SocketAddr], broken: bool| {
+        all.iter().filter(|_| !broken).map(|address| (key, *address)).collect::<Vec<_>>()
+    };
+    let mut addresses = listeners("server.listen", &config.server.listen, broken("server"));
+    let page = &config.status_page.listen;
+    addresses.extend(listeners("status_page.listen", page, broken("status_page") || broken("server")));
+    answer.check_listeners(&addresses, inputs.occupant);
     if !broken("spool") {
         answer.check_spool(&reading.config, inputs.around.service);
     }
@@ -161,10 +166,14 @@ impl Check {
         }
     }
 
-    fn check_listeners(&mut self, addresses: &[SocketAddr], occupant: &dyn Fn(SocketAddr) -> Occupant) {
+    fn check_listeners(
+        &mut self,
+        addresses: &[(&str, SocketAddr)],
+        occupant: &dyn Fn(SocketAddr) -> Occupant,
+    ) {
         let mut usable = Vec::new();
-        for address in addresses {
-            match listen_fault(*address, occupant) {
+        for (key, address) in addresses {
+            match listen_fault(key, *address, occupant) {
                 None => usable.push(address.to_string()),
                 Some(finding) => self.found(finding),
             }
@@ -212,7 +221,11 @@ impl Check {
 }
 
 /// Why the address could not be listened on, or nothing.
-fn listen_fault(address: SocketAddr, occupant: &dyn Fn(SocketAddr) -> Occupant) -> Option<Finding> {
+fn listen_fault(
+    key: &str,
+    address: SocketAddr,
+    occupant: &dyn Fn(SocketAddr) -> Occupant,
+) -> Option<Finding> {
     let error = TcpListener::bind(address).err()?;
     let what = match error.kind() {
         ErrorKind::AddrInUse => match occupant(address) {
@@ -223,13 +236,13 @@ fn listen_fault(address: SocketAddr, occupant: &dyn Fn(SocketAddr) -> Occupant) 
         ErrorKind::AddrNotAvailable => "is not an address of this machine".to_owned(),
         ErrorKind::PermissionDenied => {
             return Some(
-                Finding::error("", format!("server.listen {address} is not allowed to this user"))
+                Finding::error("", format!("{key} {address} is not allowed to this user"))
                     .help("ports below 1024, in the unit: AmbientCapabilities=CAP_NET_BIND_SERVICE"),
             );
         }
         _ => format!("cannot be listened on: {error}"),
     };
-    Some(Finding::error("", format!("server.listen {address} {what}")))
+    Some(Finding::error("", format!("{key} {address} {what}")))
 }
 
 /// `/etc/deskspool/deskspool.toml, conf.d/20-empower.toml`.
@@ -294,7 +307,7 @@ mod tests {
     }
 
     const HEAD: &str = "[freshdesk]\ndomain = \"acme\"\napi_key = { credential = \"key\" }\n\
-        [spool]\ndir = \"SPOOL\"\ndisk_free_min = \"1B\"\n";
+        [spool]\ndir = \"SPOOL\"\ndisk_free_min = \"1B\"\n[status_page]\nlisten = \"off\"\n";
     const LISTEN: &str = "[server]\nlisten = [\"127.0.0.1:0\", \"[::1]:0\"]\n";
 
     #[test]
@@ -317,8 +330,8 @@ mod tests {
         let text = answer(&format!("{HEAD}[server]\nlisten = \"8085\"\n{source}"), &nobody);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0], "  ok    spool /var/lib/deskspool writable");
-        assert_eq!(lines[1], "  error /etc/deskspool/deskspool.toml:8:10");
-        assert_eq!(lines[3], "        8 | listen = \"8085\"");
+        assert_eq!(lines[1], "  error /etc/deskspool/deskspool.toml:10:10");
+        assert_eq!(lines[3], "        10 | listen = \"8085\"");
         assert!(
             text.contains("\n  error source.empower.secret: environment variable UNSET is not set\n"),
             "{text}"

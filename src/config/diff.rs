@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 
 /// What a running daemon cannot take over.
-const FIXED: [&str; 4] = ["server.listen", "server.trusted_proxies", "spool.dir", "delivery.workers"];
+const FIXED: [&str; 5] =
+    ["server.listen", "server.trusted_proxies", "spool.dir", "delivery.workers", "status_page.listen"];
 
 /// The difference between two configurations.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,13 +51,16 @@ fn told_as(key: &str, old: &Config, new: &Config) -> String {
     if is_secret(key) {
         let secret = key.find(".secret").map(|at| at + ".secret".len());
         let api_key = key.find(".api_key").map(|at| at + ".api_key".len());
-        return key[..secret.or(api_key).unwrap_or(key.len())].to_owned();
+        let password = key.find(".password").map(|at| at + ".password".len());
+        return key[..secret.or(api_key).or(password).unwrap_or(key.len())].to_owned();
     }
     key.find(']').map_or(key, |end| &key[..=end]).to_owned()
 }
 
 fn is_secret(key: &str) -> bool {
-    key.starts_with("freshdesk.api_key") || (key.starts_with("source.") && key.contains(".secret"))
+    key.starts_with("freshdesk.api_key")
+        || key.starts_with("status_page.password")
+        || (key.starts_with("source.") && key.contains(".secret"))
 }
 
 fn has_source(config: &Config, name: &str) -> bool {
@@ -83,6 +87,11 @@ fn secrets_changed(old: &Config, new: &Config) -> Vec<String> {
     let mut keys = Vec::new();
     if old.freshdesk.api_key.expose() != new.freshdesk.api_key.expose() {
         keys.push("freshdesk.api_key".to_owned());
+    }
+    let password =
+        |config: &Config| config.status_page.password.as_ref().map(|secret| secret.expose().to_vec());
+    if password(old) != password(new) {
+        keys.push("status_page.password".to_owned());
     }
     for source in &new.sources {
         let before = old.sources.iter().find(|before| before.name == source.name);
@@ -132,6 +141,9 @@ pub(super) fn facts(config: &Config) -> BTreeMap<String, String> {
     let mut facts: BTreeMap<String, String> =
         facts.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
     facts.insert("delivery.after_dead".to_owned(), format!("{:?}", delivery.after_dead).to_lowercase());
+    facts.insert("status_page.listen".to_owned(), list(&config.status_page.listen));
+    facts.insert("alert.oldest_waiting".to_owned(), show_duration(config.alert.oldest_waiting));
+    facts.insert("status_page.actions".to_owned(), config.status_page.actions.to_string());
     facts.insert("delivery.stop_timeout".to_owned(), show_duration(delivery.stop_timeout));
     facts
 }

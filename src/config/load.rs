@@ -2,6 +2,7 @@
 
 use super::files::{Document, Files, Leaf, Told};
 use super::finding::{Excerpt, Finding, Severity};
+use super::page::{StatusPageConfig, StatusPageTable};
 use super::schema;
 use super::secrets::{self, Resolved, Secret, Surroundings};
 use super::tables::{
@@ -15,7 +16,8 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::DeValue;
 
-const TABLES: [&str; 6] = ["freshdesk", "ticket", "server", "spool", "delivery", "source"];
+const TABLES: [&str; 8] =
+    ["freshdesk", "ticket", "server", "spool", "delivery", "status_page", "alert", "source"];
 const NAME_CHARS_MAX: usize = 32;
 /// Stands for a credential that only the service sees.
 const UNSEEN: &str = "unseen";
@@ -151,6 +153,9 @@ impl<'a> Reader<'a> {
         let spool: SpoolConfig = self.table("spool", tables.remove("spool"));
         let delivery: DeliveryConfig = self.table("delivery", tables.remove("delivery"));
         self.check_backoff(&delivery.backoff);
+        let alert = self.table("alert", tables.remove("alert"));
+        let status_page = self.table("status_page", tables.remove("status_page"));
+        let status_page = self.status_page(status_page);
         let sources = self.sources(tables.remove("source"));
         let written = self.leaves.iter().map(|(key, leaf)| (key.clone(), leaf.text.clone())).collect();
         Config {
@@ -160,6 +165,8 @@ impl<'a> Reader<'a> {
             server,
             spool,
             delivery,
+            alert,
+            status_page,
             ticket,
             sources,
             written: Written(written),
@@ -175,7 +182,7 @@ impl<'a> Reader<'a> {
             let hint = schema::did_you_mean(key.get_ref(), &TABLES);
             let hint = hint.map(|known| format!(", did you mean [{known}]?")).unwrap_or_default();
             let finding = Finding::error("", format!("unknown {kind}{hint}"))
-                .help("allowed: [freshdesk], [ticket], [server], [spool], [delivery], [source.<name>]");
+                .help("allowed: [freshdesk], [ticket], [server], [spool], [delivery], [status_page], [alert], [source.<name>]");
             self.told.tell_at(self.files, key.span(), finding);
         }
         known.into_iter().map(|(key, value)| (key.into_inner().into_owned(), value)).collect()
@@ -233,6 +240,27 @@ impl<'a> Reader<'a> {
             ca_file: table.ca_file,
             proxy: table.proxy,
         }
+    }
+
+    fn status_page(&mut self, table: StatusPageTable) -> StatusPageConfig {
+        let StatusPageTable { listen, actions, password } = table;
+        let reference = password;
+        let password = reference
+            .as_ref()
+            .and_then(|reference| self.secret("status_page.password", reference, "status_page"));
+        if actions && reference.is_none() && !self.is_set("status_page.password") {
+            let span = self.leaves.get("status_page.actions").map(|leaf| leaf.span.clone());
+            let finding =
+                Finding::error("", "actions need a password: who reaches the page could drop envelopes")
+                    .help("password = { credential = \"status_page\" }");
+            self.told.tell_at(self.files, span.unwrap_or_default(), finding);
+        }
+        if let Some(address) = listen.iter().find(|address| !address.ip().is_loopback()) {
+            let what =
+                format!("{address} is not loopback: whoever reaches it sees sources, numbers and errors");
+            self.told.findings.push(Finding::warning("status_page.listen", what));
+        }
+        StatusPageConfig { listen, actions, password }
     }
 
     /// Whether the key, or one below it, stands in a file, well written or not.

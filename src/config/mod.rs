@@ -7,24 +7,28 @@
 //! caret; one error refuses the whole configuration, so a daemon keeps the one it has. No secret is
 //! ever shown.
 
+pub mod alert;
 pub mod check;
 pub mod diff;
 pub mod files;
 pub mod finding;
 mod load;
 mod mask;
+pub mod page;
 mod schema;
 pub mod secrets;
 pub mod tables;
 pub mod units;
 mod written;
 
+pub use alert::AlertConfig;
 pub use diff::{Diff, diff};
 pub use finding::{Excerpt, Finding, Place, Severity};
 pub use load::{Loaded, Problem, SourceReport, load, load_with};
+pub use page::StatusPageConfig;
 pub use secrets::{Secret, Surroundings};
 pub use tables::{AfterDead, BackoffConfig, DeliveryConfig, FreshdeskConfig, ServerConfig, SpoolConfig};
-pub use written::{WrittenKey, written_for_freshdesk};
+pub use written::{WrittenKey, written_for_freshdesk, written_keys};
 
 use crate::source::table::{SourceTable, TicketTable};
 use std::collections::BTreeMap;
@@ -45,6 +49,10 @@ pub struct Config {
     pub spool: SpoolConfig,
     /// `[delivery]`.
     pub delivery: DeliveryConfig,
+    /// `[alert]`.
+    pub alert: AlertConfig,
+    /// `[status_page]`.
+    pub status_page: StatusPageConfig,
     /// `[ticket]`: what every ticket gets unless its source says otherwise.
     pub ticket: TicketTable,
     /// `[source.x]`, in the order of the files.

@@ -292,7 +292,13 @@ fn absolute_path_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<O
     absolute_path(deserializer).map(Some)
 }
 
-struct Listen(SocketAddr);
+pub(super) struct Listen(SocketAddr);
+
+impl Listen {
+    pub(super) fn parse(text: &str) -> Option<SocketAddr> {
+        text.parse().ok()
+    }
+}
 
 impl Listed for Listen {
     const FORMS: &'static str = "an address and a port, like \"127.0.0.1:8085\" or \"[::]:8443\"";
@@ -300,7 +306,7 @@ impl Listed for Listen {
 
 impl<'de> Deserialize<'de> for Listen {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        units::text(deserializer, Listen::FORMS, |text| text.parse().ok().map(Listen))
+        units::text(deserializer, Listen::FORMS, |text| Listen::parse(text).map(Listen))
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the admin wrote, key by key, for those who compare it with something that is not a file.
 
 use super::files::{Files, Told};
-use super::finding::Place;
+use super::finding::{Finding, Place};
 use std::path::Path;
 
 /// One key of the admin's files that becomes a value in Freshdesk.
@@ -15,6 +15,41 @@ pub struct WrittenKey {
     pub place: Option<Place>,
 }
 
+/// Every key that the admin wrote, in the order of the keys; secrets say `hidden` unless they are references.
+///
+/// # Errors
+/// The first finding, when the files cannot be read or understood.
+pub fn written_keys(main: &Path) -> Result<Vec<WrittenKey>, Finding> {
+    let mut told = Told::default();
+    let files = Files::read(main, &mut told);
+    let document = files.parse(&mut told);
+    let leaves = files.leaves(&document.root);
+    if let Some(finding) = told.findings.into_iter().next() {
+        return Err(finding);
+    }
+    let written = |(key, leaf): (String, super::files::Leaf)| {
+        let value = match is_secret(&key) {
+            true => serde_json::Value::from("hidden"),
+            false => value_of(&leaf.text)?,
+        };
+        Some(WrittenKey { key, value, place: files.place(leaf.span) })
+    };
+    Ok(leaves.into_iter().filter_map(written).collect())
+}
+
+/// An inline secret, or a part of one: anything that stands where a secret may, but no reference to one.
+fn is_secret(key: &str) -> bool {
+    let names = ["secret", "api_key", "verify_token", "proxy"];
+    let is_reference =
+        key.rsplit('.').next().is_some_and(|last| ["credential", "file", "env"].contains(&last));
+    !is_reference && key.split('.').any(|part| names.iter().any(|name| part.starts_with(name)))
+}
+
+fn value_of(text: &str) -> Option<serde_json::Value> {
+    let value = format!("value = {text}").parse::<toml::Table>().ok()?.remove("value")?;
+    serde_json::to_value(value).ok()
+}
+
 /// Every key of tickets, updates and markers that the admin wrote, in the order of the keys. Reads the files anew;
 /// what cannot be read is not in it. Secrets stand under other keys.
 pub fn written_for_freshdesk(main: &Path) -> Vec<WrittenKey> {
@@ -23,8 +58,7 @@ pub fn written_for_freshdesk(main: &Path) -> Vec<WrittenKey> {
     let document = files.parse(&mut told);
     let leaves = files.leaves(&document.root).into_iter();
     let written = |(key, leaf): (String, super::files::Leaf)| {
-        let value = format!("value = {}", leaf.text).parse::<toml::Table>().ok()?.remove("value")?;
-        let value = serde_json::to_value(value).ok()?;
+        let value = value_of(&leaf.text)?;
         let place = files.place(leaf.span);
         Some(WrittenKey { key, value, place })
     };
@@ -44,6 +78,19 @@ fn is_for_freshdesk(key: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn secrets_are_hidden_wherever_they_stand() {
+        let hidden = ["freshdesk.api_key", "source.x.secret", "source.x.secret[1]", "freshdesk.proxy"];
+        assert!(hidden.iter().all(|key| is_secret(key)));
+        let shown = [
+            "freshdesk.api_key.credential",
+            "source.x.secret.file",
+            "source.x.ticket.type",
+            "delivery.workers",
+        ];
+        assert!(!shown.iter().any(|key| is_secret(key)));
+    }
 
     #[test]
     fn keys_have_values_and_places_and_secrets_are_not_among_them() {

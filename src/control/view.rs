@@ -149,18 +149,20 @@ impl Filter {
         *self == Filter::default()
     }
 
-    pub(super) fn wants_settled(&self) -> bool {
+    /// Whether delivered or dropped ones are asked for.
+    pub fn wants_settled(&self) -> bool {
         self.states.iter().any(|state| state == "delivered" || state == "dropped")
     }
 
     /// Whether an envelope can pass, judged without its text.
-    pub(super) fn may_pass(&self, entry: &Entry, in_flight: bool) -> bool {
+    pub fn may_pass(&self, entry: &Entry, in_flight: bool) -> bool {
         let word = state_word(entry.state, in_flight);
         (self.states.is_empty() || self.states.iter().any(|state| state == word))
             && self.source.as_ref().is_none_or(|source| *source == entry.source)
     }
 
-    pub(super) fn passes(&self, row: &Row) -> bool {
+    /// Whether everything holds for this row.
+    pub fn passes(&self, row: &Row) -> bool {
         (self.states.is_empty() || self.states.contains(&row.state))
             && self.source.as_ref().is_none_or(|source| *source == row.source)
             && self.conversation.as_ref().is_none_or(|key| *key == row.conversation)
@@ -188,6 +190,20 @@ pub struct Selection {
     pub filter: Filter,
 }
 
+/// What is to be set aside, and for how long.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct Aside {
+    /// Envelopes to hold.
+    pub selection: Selection,
+    /// `intake`, `delivery` or a source to pause.
+    pub what: String,
+    /// In the admin's words; empty without.
+    pub reason: String,
+    /// It ends by itself after so long.
+    pub for_seconds: Option<u64>,
+}
+
 /// What a verb did.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 pub struct Done {
@@ -199,6 +215,9 @@ pub struct Done {
     pub in_flight: Vec<Id>,
     /// Not touched: there are no such envelopes, or they are settled.
     pub unknown: Vec<Id>,
+    /// Not touched: dead ones are not held, and only held ones are released.
+    #[serde(default)]
+    pub unsuited: Vec<Id>,
 }
 
 impl Done {
@@ -251,7 +270,11 @@ impl EnvelopeView {
             Planned::Writes(writes) => {
                 (writes.iter().map(line).collect(), writes.iter().map(crate::freshdesk::preview).collect())
             }
-            Planned::Unmappable(reason) => (vec![format!("cannot be mapped: {reason}")], Vec::new()),
+            Planned::Unmappable(reason) => {
+                let reason = reason.strip_prefix("mapping: ").unwrap_or(reason);
+                (vec![format!("cannot be mapped: {reason}")], Vec::new())
+            }
+            Planned::Paused => (vec![format!("source.{} is paused", entry.source)], Vec::new()),
             Planned::NoSource => (vec![format!("source.{} is not configured", entry.source)], Vec::new()),
         };
         EnvelopeView {

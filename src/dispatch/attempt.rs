@@ -1,6 +1,6 @@
 //! One attempt at one envelope: look if in doubt, write what its plan says, settle what it came to.
 
-use super::{Delivery, Dispatch, Orders, Planned, marker};
+use super::{Delivery, Dispatch, Noted, Orders, Planned, marker};
 use crate::clock::Timestamp;
 use crate::freshdesk::outcome::{Cause, Looked, Outcome};
 use crate::freshdesk::write::{Requester, Write};
@@ -15,6 +15,8 @@ const LOOKS_MIN: u32 = 2;
 /// Panics of the same envelope before it is buried.
 const PANICS_MAX: usize = 3;
 const PANICKED: &str = "bug: panicked";
+/// Why a note is sent alone the next time.
+pub(super) const REFUSED_TOGETHER: &str = "refused together with others, goes alone next";
 /// How long an envelope waits when its own source's Freshdesk trouble is the account's: the account's
 /// pause or probe decides, not this.
 const BEHIND_THE_ACCOUNT: Duration = Duration::from_secs(1);
@@ -23,10 +25,12 @@ const BEHIND_THE_ACCOUNT: Duration = Duration::from_secs(1);
 const LISTS_SPREAD: Duration = Duration::from_secs(60);
 
 /// An attempt that is under way.
-struct Attempt<'a> {
-    dispatch: &'a Dispatch,
-    orders: &'a Orders,
-    lease: &'a Lease,
+pub(super) struct Attempt<'a> {
+    pub(super) dispatch: &'a Dispatch,
+    pub(super) orders: &'a Orders,
+    pub(super) lease: &'a Lease,
+    /// Those behind it whose notes go out with its own.
+    pub(super) with: &'a [Lease],
     at: Timestamp,
     started: Duration,
     /// The ticket the next write goes to.
@@ -34,7 +38,7 @@ struct Attempt<'a> {
     /// Whether this plan opened it.
     opened: bool,
     /// Whether the attempt's beginning is in the journal.
-    begun: bool,
+    pub(super) begun: bool,
 }
 
 /// How one write ended, when the attempt does not go on after it.
@@ -60,6 +64,9 @@ impl Dispatch {
                 let reason = format!("source.{} is not configured", lease.envelope.source);
                 Change::Held { reason }
             }
+            Ok(Planned::Paused) => {
+                Change::Held { reason: format!("source.{} is paused", lease.envelope.source) }
+            }
             Err(_) => self.panicked(orders, lease, ran),
         };
         self.record(lease, change).map(|()| None)
@@ -72,26 +79,28 @@ impl Dispatch {
         lease: &Lease,
         writes: &[Write],
     ) -> Result<(), QueueError> {
-        let (at, started) = (self.clock.now(), self.clock.monotonic());
-        let mut attempt = Attempt {
+        let mut attempt = self.attempt(orders, lease, &[]);
+        let change = attempt.run_safely(writes);
+        self.record(lease, change)
+    }
+
+    pub(super) fn attempt<'a>(
+        &'a self,
+        orders: &'a Orders,
+        lease: &'a Lease,
+        with: &'a [Lease],
+    ) -> Attempt<'a> {
+        Attempt {
             dispatch: self,
             orders,
             lease,
-            at,
-            started,
+            with,
+            at: self.clock.now(),
+            started: self.clock.monotonic(),
             ticket: target(lease),
             opened: lease.opened,
             begun: false,
-        };
-        let ran = catch_unwind(AssertUnwindSafe(|| attempt.run(writes)));
-        let change = match ran {
-            Ok(change) => change,
-            Err(_) => {
-                let took = self.clock.monotonic().saturating_sub(started);
-                self.panicked(orders, lease, Ran { at, took })
-            }
-        };
-        self.record(lease, change)
+        }
     }
 
     fn panicked(&self, orders: &Orders, lease: &Lease, ran: Ran) -> Change {
@@ -106,7 +115,7 @@ impl Dispatch {
         Change::Deferred { attempts, due, doubt, ran, reason: PANICKED.to_owned() }
     }
 
-    fn delivered_change(&self, lease: &Lease, ticket: Option<u64>, ran: Ran) -> Change {
+    pub(super) fn delivered_change(&self, lease: &Lease, ticket: Option<u64>, ran: Ran) -> Change {
         Change::Delivered { ticket, conversation: lease.envelope.conversation_hash(), ran }
     }
 
@@ -124,7 +133,7 @@ impl Dispatch {
     }
 
     /// Logs and settles.
-    fn record(&self, lease: &Lease, change: Change) -> Result<(), QueueError> {
+    pub(super) fn record(&self, lease: &Lease, change: Change) -> Result<(), QueueError> {
         let envelope = &lease.envelope;
         let age = self.spool.age(envelope.received_at);
         log_change(envelope.id, &envelope.source, &change, age);
@@ -132,6 +141,7 @@ impl Dispatch {
             Change::Delivered { ticket, .. } => Some(Delivery { ticket: *ticket, age }),
             _ => None,
         };
+        (self.observer)(envelope, &Noted::Settled(&change));
         self.spool.settle(envelope.id, change)?;
         if let Some(delivery) = delivery {
             (self.delivered)(envelope, &delivery);
@@ -141,6 +151,12 @@ impl Dispatch {
 }
 
 impl Attempt<'_> {
+    /// What the attempt comes to; a panic is something too.
+    pub(super) fn run_safely(&mut self, writes: &[Write]) -> Change {
+        let ran = catch_unwind(AssertUnwindSafe(|| self.run(writes)));
+        ran.unwrap_or_else(|_| self.dispatch.panicked(self.orders, self.lease, self.ran()))
+    }
+
     fn run(&mut self, writes: &[Write]) -> Change {
         let done = self.lease.step as usize;
         for (index, write) in writes.iter().enumerate().skip(done) {
@@ -165,6 +181,7 @@ impl Attempt<'_> {
         if let Some(doubt) = doubt {
             if let Some(ticket) = self.look(write, &marker, doubt)? {
                 self.arrived(ticket);
+                (self.dispatch.observer)(&self.lease.envelope, &Noted::Wrote(write));
                 return Ok(());
             }
             // Looking took its time, too.
@@ -172,7 +189,9 @@ impl Attempt<'_> {
         }
         self.begin()?;
         let outcome = self.send(write, &marker);
-        self.judge(outcome)
+        self.judge(outcome)?;
+        (self.dispatch.observer)(&self.lease.envelope, &Noted::Wrote(write));
+        Ok(())
     }
 
     /// A write is in this ticket. Where it is another one than the plan was made with, this plan opened it.
@@ -273,7 +292,9 @@ impl Attempt<'_> {
         if self.begun {
             return Ok(());
         }
-        match self.dispatch.spool.begin(self.lease.envelope.id, self.at, planned_with(self.lease)) {
+        let ids: Vec<Id> =
+            std::iter::once(self.lease).chain(self.with).map(|lease| lease.envelope.id).collect();
+        match self.dispatch.spool.begin_all(&ids, self.at, planned_with(self.lease)) {
             Ok(()) => {
                 self.begun = true;
                 Ok(())
@@ -303,6 +324,11 @@ impl Attempt<'_> {
             Outcome::Delivered { .. } => Ok(()),
             Outcome::Rejected { reason } => {
                 self.dispatch.account().answered();
+                if !self.with.is_empty() {
+                    // Whose fault it is shows when each goes alone.
+                    let reason = format!("{REFUSED_TOGETHER}: {reason}");
+                    return Err(self.deferred(self.lease.attempts, self.dispatch.clock.now(), None, reason));
+                }
                 Err(Stop(Change::Buried { doubt: None, ran: Some(self.ran()), reason }))
             }
             Outcome::Unknown { .. } => Err(self.postponed(outcome, Some(in_doubt(self.lease, self.at)))),
@@ -366,7 +392,7 @@ impl Attempt<'_> {
         })
     }
 
-    fn ran(&self) -> Ran {
+    pub(super) fn ran(&self) -> Ran {
         Ran { at: self.at, took: self.dispatch.clock.monotonic().saturating_sub(self.started) }
     }
 }
@@ -387,7 +413,7 @@ fn target(lease: &Lease) -> Option<u64> {
 }
 
 /// A write may have been done in this attempt, or in the one before that is still in doubt.
-fn in_doubt(lease: &Lease, at: Timestamp) -> Doubt {
+pub(super) fn in_doubt(lease: &Lease, at: Timestamp) -> Doubt {
     let since = lease.doubt.map_or(at, |doubt| doubt.since);
     Doubt { since, looks: 0, ticket: planned_with(lease) }
 }
@@ -419,6 +445,9 @@ fn log_change(id: Id, source: &str, change: &Change, age: Duration) {
             log::info!("attempt delivered id={id} source={source} ticket=none age={}", seconds(age));
         }
         Change::Deferred { due, ran, reason, doubt, .. } => {
+            if reason == super::together::WAITS_FOR_MORE {
+                return log::debug!("note waits id={id} source={source} reason={reason:?}");
+            }
             let word = if doubt.is_some() { "unknown" } else { "deferred" };
             let next = seconds(due.since(ran.at.plus(ran.took)));
             log::warn!(target: "deskspool::notice", "attempt {word} id={id} source={source} reason={reason:?} next={next}");

@@ -15,6 +15,7 @@ pub mod mapping;
 mod simulation;
 #[cfg(test)]
 mod tests;
+mod together;
 
 pub use account::{Account, Permit, Trouble};
 
@@ -23,7 +24,7 @@ use crate::clock::Clock;
 use crate::freshdesk::Desk;
 use crate::freshdesk::outcome::{Calls, Cause, Outcome, Rate};
 use crate::freshdesk::write::Write;
-use crate::spool::{Envelope, Id, Lease, Leased, QueueError, Spool, hash_of};
+use crate::spool::{Change, Envelope, Id, Lease, Leased, QueueError, Spool, hash_of};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -46,6 +47,8 @@ pub enum Planned {
     Unmappable(String),
     /// The source is not configured (any more).
     NoSource,
+    /// An admin has paused the source.
+    Paused,
 }
 
 /// Maps an event, given its conversation's ticket.
@@ -53,6 +56,18 @@ pub type Planner = dyn Fn(&Envelope, Option<u64>) -> Planned + Send + Sync;
 
 /// Told of every delivery.
 pub type Delivered = dyn Fn(&Envelope, &Delivery) + Send + Sync;
+
+/// Told of what happens to an envelope, for counters.
+pub type Observer = dyn Fn(&Envelope, &Noted<'_>) + Send + Sync;
+
+/// Something that happened to an envelope.
+#[derive(Debug)]
+pub enum Noted<'a> {
+    /// An attempt ended like this.
+    Settled(&'a Change),
+    /// This write is in Freshdesk.
+    Wrote(&'a Write),
+}
 
 /// A delivery, for counters.
 #[derive(Clone, Copy, Debug)]
@@ -91,7 +106,9 @@ pub struct Dispatch {
     is_stopping: AtomicBool,
     /// Of the spool's clock.
     jumps_seen: AtomicU64,
+    is_paused: AtomicBool,
     delivered: Box<Delivered>,
+    observer: Box<Observer>,
 }
 
 /// What a worker does next.
@@ -129,6 +146,8 @@ pub struct Standing {
     pub last_success: Option<Duration>,
     /// What Freshdesk said of its budget.
     pub rate: Rate,
+    /// How often it answered with which status; 0 stands for no answer.
+    pub answers: Vec<(u16, u64)>,
 }
 
 impl Dispatch {
@@ -149,8 +168,15 @@ impl Dispatch {
             dice: Mutex::new(Dice::random()),
             is_stopping: AtomicBool::new(false),
             jumps_seen: AtomicU64::new(0),
+            is_paused: AtomicBool::new(false),
             delivered,
+            observer: Box::new(|_, _| ()),
         }
+    }
+
+    /// With somebody who is told what happens.
+    pub fn observed_by(self, observer: Box<Observer>) -> Dispatch {
+        Dispatch { observer, ..self }
     }
 
     /// Starts the worker threads.
@@ -180,6 +206,13 @@ impl Dispatch {
         self.wake();
     }
 
+    /// An admin pauses delivery, or lets it go on. What is being attempted is attempted to its end.
+    pub fn set_paused(&self, is_paused: bool) {
+        if self.is_paused.swap(is_paused, Ordering::AcqRel) != is_paused {
+            self.wake();
+        }
+    }
+
     /// Lets every worker look again; one that is about to stand by may take a second longer.
     fn wake(&self) {
         // Under the lock, so that nobody misses the end between his look at `is_stopping` and his wait.
@@ -192,9 +225,11 @@ impl Dispatch {
     /// How delivery stands.
     pub fn standing(&self) -> Standing {
         let now = self.clock.monotonic();
-        let rate = self.orders().desk.rate();
+        let desk = self.orders().desk.clone();
+        let (rate, answers) = (desk.rate(), desk.answers());
         let account = self.account();
         Standing {
+            answers,
             trouble: account.trouble().cloned(),
             paused_for: account.paused_until().saturating_sub(now),
             last_success: account.last_success().map(|at| now.saturating_sub(at)),
@@ -252,6 +287,9 @@ impl Dispatch {
     /// One round of a worker: at most one attempt.
     pub fn step(&self) -> Result<Step, QueueError> {
         let now = self.clock.monotonic();
+        if self.is_paused.load(Ordering::Acquire) {
+            return Ok(Step::Wait(WAIT_MAX));
+        }
         let jumps = self.spool.clock_jumps();
         if self.jumps_seen.swap(jumps, Ordering::AcqRel) != jumps {
             // With a clock that is right certificates may be valid: what failed before is tried at once.
@@ -265,13 +303,16 @@ impl Dispatch {
         };
         let orders = self.orders();
         let Some(writes) = self.plan_safely(&orders, &lease)? else { return Ok(Step::Again) };
+        if self.waits_for_more(&lease, &writes)? {
+            return Ok(Step::Again);
+        }
         let calls = needed(&lease, &writes);
         let permit = self.account().ask(calls, now);
         match permit {
             Permit::Go => {
                 // What others of this thread left is not ours.
                 let _ = orders.desk.spent();
-                let attempted = self.attempt_safely(&orders, &lease, &writes);
+                let attempted = self.attempt_together(&orders, &lease, writes);
                 self.charge(&orders, (calls, now));
                 attempted.map(|()| Step::Again)
             }

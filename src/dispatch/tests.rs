@@ -8,6 +8,8 @@ use crate::spool::{Change, Limits, State};
 use std::collections::VecDeque;
 use tempfile::TempDir;
 
+mod together;
+
 const START: Timestamp = Timestamp(1_763_712_000_000);
 const GUARD: Duration = Duration::from_secs(25);
 
@@ -96,7 +98,14 @@ impl Desk for ScriptedDesk {
     }
 
     fn add_note(&self, ticket: u64, note: &NoteFields, marker: &str) -> Outcome {
-        self.write("note", Some(ticket), &note.body, marker)
+        let before = self.books().written.len();
+        let outcome = self.write("note", Some(ticket), &note.body, marker);
+        let mut books = self.books();
+        if books.written.len() > before {
+            let others = note.merged.iter().map(|(body, marker)| (marker.clone(), ticket, body.clone()));
+            books.written.extend(others);
+        }
+        outcome
     }
 
     fn update_ticket(&self, ticket: u64, update: &UpdateFields) -> Outcome {
@@ -173,6 +182,11 @@ fn plan(envelope: &Envelope, ticket: Option<u64>) -> Planned {
             Planned::Writes(vec![create(text), note])
         }
         (_, None) => Planned::Writes(vec![create(text)]),
+        (note, Some(_)) if note.starts_with("merge") => {
+            let merge = note.starts_with("merge later").then_some(Duration::from_secs(120));
+            let merge = Some(merge.unwrap_or_default());
+            Planned::Writes(vec![Write::AddNote(NoteFields { body: text, merge, ..NoteFields::default() })])
+        }
         (_, Some(_)) => {
             Planned::Writes(vec![Write::AddNote(NoteFields { body: text, ..NoteFields::default() })])
         }

@@ -48,6 +48,14 @@ impl Base {
         }
         Ok(Base { url: format!("{scheme}://{authority}"), host, https, loopback })
     }
+
+    /// Any http or https address, for the proxy on the way there.
+    pub(super) fn of_anybody(url: &str) -> Option<Base> {
+        let uri: Uri = url.parse().ok()?;
+        let host = uri.authority()?.host().to_ascii_lowercase();
+        let (https, loopback) = (uri.scheme_str() == Some("https"), is_loopback(&host));
+        Some(Base { url: url.to_owned(), host, https, loopback })
+    }
 }
 
 fn is_loopback(host: &str) -> bool {

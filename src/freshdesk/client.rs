@@ -15,6 +15,7 @@ use crate::clock::Timestamp;
 use base64::Engine;
 use serde_json::Value;
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Mutex, RwLock};
@@ -135,6 +136,7 @@ pub struct Client {
     settings: ureq::config::Config,
     agent: RwLock<Agent>,
     rate: Mutex<Rate>,
+    answers: Mutex<BTreeMap<u16, u64>>,
 }
 
 impl fmt::Debug for Client {
@@ -167,7 +169,8 @@ impl Client {
         let agent = RwLock::new(new_agent(&settings));
         let authorization = basic_authorization(&config.api_key);
         let (marker_field, rate) = (config.marker_field, Mutex::default());
-        Ok(Client { base, authorization, marker_field, settings, agent, rate })
+        let answers = Mutex::default();
+        Ok(Client { base, authorization, marker_field, settings, agent, rate, answers })
     }
 
     /// Asks `path`, which begins with `/api/v2/`.
@@ -267,10 +270,12 @@ impl Client {
                 let answer = Answer::read(response, ANSWER_MAX_BYTES);
                 log::debug!("freshdesk answered {method} {path} {}", answer.log_line());
                 self.note_rate(answer.rate);
+                self.note_answer(answer.status);
                 Ok(answer)
             }
             Err(error) => {
                 let failure = Failure::of(&error, bytes);
+                self.note_answer(0);
                 log::debug!("freshdesk {method} {path} sent={bytes} failed: {}", failure.reason);
                 Err(failure)
             }
@@ -282,6 +287,11 @@ impl Client {
         let mut rate = self.rate.lock().expect("nothing panics while it holds the rate");
         rate.total = heard.total.or(rate.total);
         rate.remaining = heard.remaining.or(rate.remaining);
+    }
+
+    fn note_answer(&self, status: u16) {
+        let mut answers = self.answers.lock().expect("nothing panics while it holds the answers");
+        *answers.entry(status).or_default() += 1;
     }
 
     pub(super) fn outcome_of(&self, subject: Subject, result: Result<Answer, Failure>) -> Outcome {
@@ -347,6 +357,11 @@ impl Desk for Client {
         *self.rate.lock().expect("nothing panics while it holds the rate")
     }
 
+    fn answers(&self) -> Vec<(u16, u64)> {
+        let answers = self.answers.lock().expect("nothing panics while it holds the answers");
+        answers.iter().map(|(status, count)| (*status, *count)).collect()
+    }
+
     fn spent(&self) -> Option<Calls> {
         Some(SPENT.take())
     }
@@ -365,7 +380,7 @@ fn basic_authorization(key: &ApiKey) -> HeaderValue {
     value
 }
 
-fn settings(
+pub(super) fn settings(
     timeout: Duration,
     proxy: Option<ureq::Proxy>,
     tls: ureq::tls::TlsConfig,

@@ -190,5 +190,5 @@ fn wished_for(answer: &Answer, ticket: u64) -> Result<Ticket, Outcome> {
 }
 
 fn gone(ticket: u64) -> String {
-    format!("ticket {ticket} was deleted, set followup.when_closed = \"new-ticket\"")
+    format!("freshdesk 404: ticket {ticket} was deleted, set followup.when_closed = \"new-ticket\"")
 }

@@ -12,6 +12,7 @@ mod followup;
 mod form;
 mod look;
 pub mod outcome;
+pub mod poster;
 mod refusal;
 mod request;
 mod tap;
@@ -51,6 +52,10 @@ pub trait Desk: Send + Sync {
     fn probe(&self) -> Result<String, Outcome>;
     /// What the last answer said of the account's budget.
     fn rate(&self) -> Rate;
+    /// How often it answered with which status; 0 stands for no answer.
+    fn answers(&self) -> Vec<(u16, u64)> {
+        Vec::new()
+    }
     /// The calls that this thread has made since it was last asked; nothing where nobody counts.
     fn spent(&self) -> Option<Calls> {
         None

@@ -1,7 +1,8 @@
 //! Requests as Freshdesk documents them: bodies, and the one identifier a requester goes by.
 //!
-//! **Invariants:** only documented members that are set are sent, numbers as numbers. Exactly one
-//! identifier is sent, because precedence among several is undocumented, and a search uses the same one.
+//! **Invariants:** only documented members that are set are sent, numbers as numbers. Exactly one unique
+//! identifier is sent, because precedence among several is undocumented, and a search uses the same one; a phone
+//! number, which need not be unique, goes with it.
 //! Every write carries its marker.
 
 use super::write::{NoteFields, Requester, TicketFields, UpdateFields};
@@ -55,6 +56,10 @@ pub(super) fn ticket(fields: &TicketFields, marker: &str, marker_field: Option<&
     body.insert("subject".to_owned(), json!(fields.subject));
     body.insert("description".to_owned(), json!(fields.description));
     body.insert(identifier.field().to_owned(), json!(identifier.value()));
+    // Beside another identifier it is what the new contact gets, and finds nobody; it need not be unique.
+    if let (Some(phone), false) = (&fields.requester.phone, matches!(identifier, Identifier::Phone(_))) {
+        body.insert("phone".to_owned(), json!(phone));
+    }
     if let Some(name) = requester_name(&fields.requester, identifier) {
         body.insert("name".to_owned(), json!(name));
     }
@@ -117,9 +122,13 @@ fn insert_marked(
 }
 
 /// The body of `POST /tickets/{id}/notes` or `/reply`. The marker is a visible line, because Freshdesk's
-/// sanitiser may take hidden markup away.
+/// sanitiser may take hidden markup away. Each of several notes keeps its own, by which it is looked for.
 pub(super) fn note(note: &NoteFields, marker: &str) -> Value {
-    let body = format!("{}<div style=\"color:#888;font-size:11px\">ref {marker}</div>", note.body);
+    let marked = |body: &str, marker: &str| {
+        format!("{body}<div style=\"color:#888;font-size:11px\">ref {marker}</div>")
+    };
+    let others = note.merged.iter().map(|(body, marker)| marked(body, marker));
+    let body = std::iter::once(marked(&note.body, marker)).chain(others).collect::<Vec<_>>().join("<br>\n");
     if note.reply {
         return json!({ "body": body });
     }

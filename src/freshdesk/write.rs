@@ -5,6 +5,7 @@
 
 use serde_json::{Map, Value};
 use std::fmt;
+use std::time::Duration;
 
 /// Who asks. At least one of `email`, `phone`, `external_id` is set when a write is planned.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -89,6 +90,26 @@ pub struct NoteFields {
     pub attachments: Vec<Attachment>,
     /// What is done when the ticket is resolved, closed or gone.
     pub when_closed: WhenClosed,
+    /// It may go out with others of its conversation, and waits this long for them.
+    pub merge: Option<Duration>,
+    /// The notes that go out with it, each with the marker it would have alone.
+    pub merged: Vec<(String, String)>,
+}
+
+impl NoteFields {
+    /// May `other` stand in one note with this one?
+    pub fn goes_with(&self, other: &NoteFields) -> bool {
+        let is_plain = |note: &NoteFields| {
+            note.merge.is_some()
+                && !note.reply
+                && note.attachments.is_empty()
+                && !matches!(note.when_closed, WhenClosed::NewTicket(_))
+        };
+        is_plain(self)
+            && is_plain(other)
+            && (self.private, &self.notify_emails, &self.when_closed)
+                == (other.private, &other.notify_emails, &other.when_closed)
+    }
 }
 
 /// What a note does where the ticket it belongs to is resolved, closed or gone.

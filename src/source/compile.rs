@@ -1,7 +1,8 @@
 //! From tables to a source: the layers are stacked, every text is compiled, everything wrong is found at once.
 
 use super::Source;
-use super::find::{Finder, Finders, Path};
+use super::answers::Answers;
+use super::find::{self, Finder, Finders, Path};
 use super::fold::fold;
 use super::layers::{Compiler, Place, RequesterMap, TicketMap};
 use super::presets::{self, Preset};
@@ -68,6 +69,7 @@ impl Source {
             texts,
             windows,
             finders: Arc::new(finders),
+            answers: last(&stack, |table| table.answers.as_ref()).map(|(_, table)| Answers::of(table)),
             requester,
             fallback,
             effects,
@@ -211,7 +213,10 @@ impl Texts {
         let keep_if = last(stack, |table| table.keep_if.as_ref());
         let keep_if = keep_if.and_then(|(layer, text)| compiler.condition(place(layer), "keep_if", text));
         let split = last(stack, |table| table.split.as_ref());
-        let split = split.and_then(|(layer, text)| compiler.expression(place(layer), "split", text));
+        let split = split.and_then(|(layer, text)| match find::listed_path(text.get_ref()) {
+            Some(_) => Some(text.get_ref().clone()),
+            None => compiler.expression(place(layer), "split", text),
+        });
         let mut template = |key: &str, text: Option<(Layer, &Text)>| {
             text.and_then(|(layer, text)| compiler.template(place(layer), key, text))
         };

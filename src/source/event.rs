@@ -17,6 +17,9 @@ use std::time::Duration;
 /// Most events of one request. A request with more is kept as one dead letter: all of it or nothing.
 pub const EVENTS_MAX: usize = 1000;
 
+/// Events that carry what is around their list are at most this much together, estimated from above.
+const REPEATED_MAX_BYTES: usize = 256 * 1024 * 1024;
+
 /// Longest id and conversation key kept as they are.
 const KEY_MAX_CHARS: usize = 200;
 
@@ -95,7 +98,10 @@ impl Source {
     pub fn events(&self, request: &RequestContext<'_>, body: &Json) -> Vec<EventDraft> {
         let mut batch = Batch { kept: self.kept(request), ..Batch::default() };
         let around = self.surroundings(request.kind, &batch.kept, request.received_at);
-        let split = self.split(body, &around);
+        let split = match self.split(body, &around) {
+            Ok(split) => split,
+            Err(reason) => return vec![self.buried(&Element { json: body, around }, &mut batch, reason)],
+        };
         let elements: Vec<&Json> = match (&split, body) {
             (Some(list), _) => list.iter().collect(),
             (None, Json::Array(elements)) => elements.iter().collect(),
@@ -145,9 +151,24 @@ impl Source {
         }
     }
 
-    /// The list that `split` gives; nothing when there is no `split`, or no list where it looks.
-    fn split(&self, body: &Json, around: &Surroundings) -> Option<Vec<Json>> {
-        let expression = self.texts.split.as_deref()?;
+    /// The list that `split` gives; nothing when there is no `split`, or no list where it looks. With a path that
+    /// repeats what is around its lists, the reason why that would be too much.
+    fn split(&self, body: &Json, around: &Surroundings) -> Result<Option<Vec<Json>>, String> {
+        let Some(expression) = self.texts.split.as_deref() else { return Ok(None) };
+        let Some(path) = find::listed_path(expression) else {
+            return Ok(self.listed(expression, body, around));
+        };
+        let (count, bytes) = (path.values(body).len(), body.to_string().len());
+        if count > EVENTS_MAX {
+            return Err(format!("{count} events in one request, at most {EVENTS_MAX}"));
+        }
+        if count.saturating_mul(bytes) > REPEATED_MAX_BYTES {
+            return Err(format!("{count} events in a request of {} KiB", bytes / 1024));
+        }
+        Ok(Some(path.narrowed(body)).filter(|events| !events.is_empty()))
+    }
+
+    fn listed(&self, expression: &str, body: &Json, around: &Surroundings) -> Option<Vec<Json>> {
         // A plain path is followed in the JSON itself, so that every digit is kept.
         let is_path = expression.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '.');
         if let Some(path) = expression.trim().strip_prefix("event.").filter(|_| is_path) {

@@ -1,11 +1,12 @@
 //! The filters that templates have beside the engine's own.
 
 use super::facts::{facts, is_blank, without};
+use super::fold::fold;
 use super::plain::{one_line, truncate};
 use super::times::{self, Zones};
 use super::transcript::{self, Voices};
 use super::value::{printed, to_text, words};
-use super::{html, phone};
+use super::{html, phone, rating};
 use minijinja::value::{Kwargs, Rest, Value};
 use minijinja::{AutoEscape, Environment, Error, State};
 use std::sync::Arc;
@@ -28,6 +29,10 @@ pub(super) fn register(
     env.add_filter("text", |value: &Value| to_text(value));
     env.add_filter("first_line", |value: &Value| first_line(&to_text(value)));
     env.add_filter("facts", facts_filter);
+    env.add_filter("fold", |value: &Value| fold(&printed(value)));
+    env.add_filter("rating", |value: &Value| {
+        rating::grade(&printed(value)).map_or(Value::UNDEFINED, Value::from)
+    });
     env.add_test("blank", |value: &Value| is_blank(value));
     env.add_filter("stack", stack);
     env.add_filter("without", |value: &Value, names: Rest<String>| without(value, &names));

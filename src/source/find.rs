@@ -7,7 +7,7 @@
 use super::fold::{fold, fold_into, folds_to};
 use super::plain::{is_placeholder, one_line};
 use super::requester::{self, Address};
-use super::{phone, value};
+use super::{phone, rating, value};
 use minijinja::value::{Enumerator, Object, Value};
 use serde_json::Value as Json;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -15,6 +15,8 @@ use std::sync::Arc;
 
 const DEPTH_MAX: usize = 8;
 const MEMBERS_MAX: usize = 5000;
+/// A longer name of a member is no label.
+const LABEL_MAX_BYTES: usize = 200;
 
 /// What a finder accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,8 +75,11 @@ enum Step {
 }
 
 impl Path {
-    /// `contact.variables.email`, `items.0.name`, `attachments.*.url`.
+    /// `contact.variables.email`, `items.0.name`, `attachments.*.url`; `.` is the whole.
     pub fn parse(text: &str) -> Path {
+        if text.trim() == "." {
+            return Path(Vec::new());
+        }
         let steps = text.trim().split('.').map(|name| match name.trim() {
             "*" => Step::Any,
             name => Step::Member { name: name.to_owned(), folded: fold(name) },
@@ -92,6 +97,46 @@ impl Path {
             here = here.into_iter().flat_map(|json| step.values(json)).take(MEMBERS_MAX).collect();
         }
         here
+    }
+}
+
+/// A `split` that is a path with `*`.
+pub(super) fn listed_path(expression: &str) -> Option<Path> {
+    let path = expression.trim().strip_prefix("event.")?;
+    let is_path = path.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '.' | '*'));
+    (is_path && path.split('.').any(|step| step == "*")).then(|| Path::parse(path))
+}
+
+impl Path {
+    /// The whole once for each value at the path, with only that value in the lists on the way.
+    pub fn narrowed(&self, root: &Json) -> Vec<Json> {
+        narrowed(&self.0, root)
+    }
+}
+
+fn narrowed(steps: &[Step], json: &Json) -> Vec<Json> {
+    let Some((step, rest)) = steps.split_first() else { return vec![json.clone()] };
+    match (step, json) {
+        (Step::Any, Json::Array(elements)) => {
+            let each = elements.iter().flat_map(|element| narrowed(rest, element));
+            each.map(|element| Json::Array(vec![element])).collect()
+        }
+        (Step::Member { name, folded }, Json::Object(members)) => {
+            let key = members.get_key_value(name).map(|(key, _)| key);
+            let Some(key) = key.or_else(|| members.keys().find(|key| folds_to(key, folded))) else {
+                return Vec::new();
+            };
+            let around = members.iter().filter(|(name, _)| *name != key);
+            let around: serde_json::Map<String, Json> =
+                around.map(|(name, member)| (name.clone(), member.clone())).collect();
+            let with = |inner| {
+                let mut whole = around.clone();
+                whole.insert(key.clone(), inner);
+                Json::Object(whole)
+            };
+            narrowed(rest, &members[key]).into_iter().map(with).collect()
+        }
+        _ => Vec::new(),
     }
 }
 
@@ -127,33 +172,73 @@ pub(super) struct Finder {
 }
 
 impl Finder {
-    /// The first value that is what the finder wants.
-    pub fn find<'a>(&self, event: &'a Json) -> Option<&'a Json> {
-        self.find_as(event, Wants::of(&self.name))
+    /// The first value that is what the finder wants; of a form, its answers take the event's place for synonyms.
+    pub fn find<'a>(&self, event: &'a Json, answers: Option<&'a Json>) -> Option<&'a Json> {
+        let wants = Wants::of(&self.name);
+        self.find_as((event, answers), wants).or_else(|| self.typed(answers?, wants))
     }
 
     /// The first value with something in it, for telling an agent what was given but could not be used.
-    pub fn find_anything<'a>(&self, event: &'a Json) -> Option<&'a Json> {
-        self.find_as(event, Wants::Word)
+    pub fn find_anything<'a>(&self, event: &'a Json, answers: Option<&'a Json>) -> Option<&'a Json> {
+        self.find_as((event, answers), Wants::Word)
     }
 
-    fn find_as<'a>(&self, event: &'a Json, wants: Wants) -> Option<&'a Json> {
+    fn find_as<'a>(&self, (event, answers): (&'a Json, Option<&'a Json>), wants: Wants) -> Option<&'a Json> {
         let at_paths = self.paths.iter().flat_map(|path| path.values(event));
         let by_path = at_paths.into_iter().find_map(|json| wants.accept(json, false));
         by_path.or_else(|| {
             if self.synonyms.is_empty() {
                 return None;
             }
-            let roots = match self.within.as_slice() {
-                [] => vec![event],
-                within => within.iter().flat_map(|path| path.values(event)).collect(),
+            let roots = || match (answers, self.within.as_slice()) {
+                (Some(answers), _) => vec![answers],
+                (None, []) => vec![event],
+                (None, within) => within.iter().flat_map(|path| path.values(event)).collect(),
             };
-            self.search(roots, wants)
+            let named = self.search(roots(), wants, &|name, folded| {
+                fold_into(name, folded);
+                self.synonyms.get(folded.as_str()).copied()
+            });
+            named.or_else(|| self.search(roots(), wants, &|name, folded| self.said_in(name, folded)))
         })
     }
 
+    /// An answer that can only be what is wanted, whatever the question.
+    fn typed<'a>(&self, answers: &'a Json, wants: Wants) -> Option<&'a Json> {
+        let members = answers.as_object().filter(|_| wants == Wants::Email && !self.synonyms.is_empty())?;
+        members.values().find_map(|answer| wants.accept(answer, true))
+    }
+
+    /// Which synonym stands as words in a member's name that is a question or a label (`What is your e-mail?`). A
+    /// word that is to be skipped tells that it is about something else (`Company name`).
+    fn said_in(&self, label: &str, folded: &mut String) -> Option<usize> {
+        if !label.trim().contains(char::is_whitespace) || label.len() > LABEL_MAX_BYTES {
+            return None;
+        }
+        let words = label.split(|c: char| !(c.is_alphanumeric() || c == '-' || c == '_'));
+        let words: Vec<String> = words.map(fold).filter(|word| !word.is_empty()).collect();
+        if words.iter().any(|word| self.skip.contains(word)) {
+            return None;
+        }
+        let mut best = None;
+        for from in 0..words.len() {
+            folded.clear();
+            for word in &words[from..] {
+                folded.push_str(word);
+                let rank = self.synonyms.get(folded.as_str()).copied();
+                best = [best, rank].into_iter().flatten().min();
+            }
+        }
+        best
+    }
+
     /// Level by level; within a level the order of the synonyms decides, then the order in the event.
-    fn search<'a>(&self, roots: Vec<&'a Json>, wants: Wants) -> Option<&'a Json> {
+    fn search<'a>(
+        &self,
+        roots: Vec<&'a Json>,
+        wants: Wants,
+        rank_of: &dyn Fn(&str, &mut String) -> Option<usize>,
+    ) -> Option<&'a Json> {
         let (mut level, mut looked_at, mut folded) = (roots, 0, String::new());
         for _ in 0..DEPTH_MAX {
             let mut best: Option<(usize, &Json)> = None;
@@ -171,15 +256,17 @@ impl Finder {
                     if looked_at > MEMBERS_MAX {
                         return best.map(|(_, found)| found);
                     }
-                    fold_into(name, &mut folded);
-                    let rank = self.synonyms.get(folded.as_str()).copied();
+                    let rank = rank_of(name, &mut folded);
                     if let Some(rank) = rank.filter(|rank| best.is_none_or(|(best, _)| *rank < best))
                         && let Some(found) = wants.accept(member, true)
                     {
                         best = Some((rank, found));
                     }
-                    if !self.skip.contains(folded.as_str()) && (member.is_object() || member.is_array()) {
-                        next.push(member);
+                    if member.is_object() || member.is_array() {
+                        fold_into(name, &mut folded);
+                        if !self.skip.contains(folded.as_str()) {
+                            next.push(member);
+                        }
                     }
                 }
             }
@@ -208,22 +295,38 @@ pub(super) type Finders = BTreeMap<String, Finder>;
 pub(super) struct Found {
     pub event: Arc<Json>,
     pub finders: Arc<Finders>,
+    /// Of an event that is a form.
+    pub answers: Option<Json>,
 }
 
 impl Found {
+    fn find(&self, name: &str) -> Option<&Json> {
+        self.finders.get(name)?.find(&self.event, self.answers.as_ref())
+    }
+
+    /// What was given for it, whether it can be used or not.
+    pub fn given(&self, name: &str) -> Option<&Json> {
+        self.finders.get(name)?.find_anything(&self.event, self.answers.as_ref())
+    }
+
     /// What the finder of this name gives.
     pub fn get(&self, name: &str) -> Option<Value> {
-        let found = self.finders.get(name)?.find(&self.event);
+        let found = self.find(name);
         match (name, found) {
             ("email", Some(json)) => Some(Value::from(self.address_in(json)?.email)),
             ("name", None) => self.name_beside_the_address().map(Value::from),
+            // `Péssimo` is 1; what is no grade stays what was said.
+            ("rating", Some(json)) => match rating::grade(&scalar_text(json)) {
+                Some(grade) => Some(Value::from(grade)),
+                None => Some(value::to_template(json)),
+            },
             (_, found) => found.map(value::to_template),
         }
     }
 
     /// `"Pérez, Ana" <ana@example.com>` names a person too.
     fn name_beside_the_address(&self) -> Option<String> {
-        self.address_in(self.finders.get("email")?.find(&self.event)?)?.name
+        self.address_in(self.find("email")?)?.name
     }
 
     fn address_in(&self, json: &Json) -> Option<Address> {
@@ -261,7 +364,7 @@ mod tests {
     }
 
     fn check(finder: &Finder, event: Json, expect: Json) {
-        assert_eq!(finder.find(&event).cloned().unwrap_or_default(), expect, "{event}");
+        assert_eq!(finder.find(&event, None).cloned().unwrap_or_default(), expect, "{event}");
     }
 
     #[test]
@@ -308,6 +411,28 @@ mod tests {
         check(&text, deep, Json::Null);
         let wide: Vec<Json> = (0..MEMBERS_MAX + 1).map(|n| json!(n)).collect();
         check(&text, json!([wide, {"needle": "x"}]), Json::Null);
+    }
+
+    #[test]
+    fn a_question_says_what_it_asks_for() {
+        let mut name = finder("name", &[], &["full name", "nombre"]);
+        name.skip.insert("company".to_owned());
+        check(&name, json!({"Company nombre": "ACME", "¿Cuál es tu nombre?": "Ana"}), json!("Ana"));
+        check(&name, json!({"nombres": "no", "company_nombre": "ACME"}), Json::Null);
+        let email = finder("email", &[], &["e-mail"]);
+        check(&email, json!({"What is your e-mail address?": "a@x.co"}), json!("a@x.co"));
+        let form = json!({"How do we reach you?": "b@x.co"});
+        assert_eq!(email.find(&json!({"email": "no@x.co"}), Some(&form)), Some(&json!("b@x.co")));
+    }
+
+    #[test]
+    fn a_path_with_stars_narrows_the_whole() {
+        let body = json!({"o": 1, "entry": [{"id": 1, "m": [{"t": "a"}, {"t": "b"}]}, {"id": 2}, {"id": 3, "m": [{"t": "c"}]}]});
+        let narrowed = listed_path("event.entry.*.m.*").unwrap().narrowed(&body);
+        let expect = [("a", 1), ("b", 1), ("c", 3)];
+        let expect = expect.map(|(text, id)| json!({"o": 1, "entry": [{"id": id, "m": [{"t": text}]}]}));
+        assert_eq!(narrowed, expect);
+        assert!(listed_path("event.entry").is_none() && listed_path("[event.a * 2]").is_none());
     }
 
     #[test]

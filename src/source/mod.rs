@@ -12,9 +12,10 @@
 //! | `compile`, `layers`, `problem` | tables to a source, and what is wrong with them |
 //! | `template`, `filters`, `facts`, `scan` | the template engine, its limits, its filters, its mistakes |
 //! | `find`, `fold` | finders: fields by paths and by synonyms |
+//! | `answers` | the questions and answers of forms |
 //! | `value`, `html`, `plain`, `words` | JSON, HTML and text as templates and agents need them |
 //! | `transcript`, `times` | conversations as agents read them |
-//! | `requester`, `phone` | who asks |
+//! | `requester`, `phone`, `rating` | who asks, and how content he is |
 //! | `event` | requests to event drafts: split, filter, ids, conversation |
 //! | `view` | one event as templates see it |
 //! | `rule` | which of them becomes what |
@@ -22,6 +23,7 @@
 //! | `suggest` | what an unknown event probably means, for people |
 //! | `explain` | why it becomes what it becomes, for people |
 
+mod answers;
 mod compile;
 mod event;
 mod explain;
@@ -37,6 +39,7 @@ mod plain;
 mod plan;
 mod presets;
 mod problem;
+mod rating;
 mod requester;
 mod rule;
 mod scan;
@@ -59,6 +62,7 @@ pub use view::StoredEvent;
 pub use words::ticket_number;
 
 use crate::verify::Verifier;
+use answers::Answers;
 use compile::{Texts, Windows};
 use find::Finders;
 use layers::RequesterMap;
@@ -78,6 +82,7 @@ pub struct Source {
     texts: Texts,
     windows: Windows,
     finders: Arc<Finders>,
+    answers: Option<Answers>,
     requester: RequesterMap,
     fallback: Option<RequesterMap>,
     effects: Effects,

@@ -75,7 +75,7 @@ impl Source {
             None => (&[Action::Ticket][..], &self.effects),
         };
         let planning = Planning { source: self, stored, view: &view, asking: &asking, actions, effects };
-        let mut writes = planning.contact()?;
+        let mut writes = planning.contact(ticket)?;
         match ticket {
             Some(_) => writes.extend(planning.to_the_ticket()?),
             None => writes.extend(planning.without_ticket()?),
@@ -141,9 +141,13 @@ impl Planning<'_> {
         self.actions.contains(&action)
     }
 
-    /// The requester's contact. Somebody who only stands in has none of his own.
-    fn contact(&self) -> Result<Vec<Write>, MappingError> {
-        if !self.does(Action::Contact) {
+    /// The requester's contact. Somebody who only stands in has none of his own. A new ticket names its requester by
+    /// one of address and external id; who has both gets a contact with both, or he is two people later.
+    fn contact(&self, ticket: Option<u64>) -> Result<Vec<Write>, MappingError> {
+        let asking = &self.asking.requester;
+        let has_two = asking.email.is_some() && asking.external_id.is_some();
+        let is_needed = ticket.is_none() && has_two && self.opens_ticket();
+        if !self.does(Action::Contact) && !is_needed {
             return Ok(Vec::new());
         }
         let fields = self.source.contact_fields(&self.effects.contact, self.asking, self.view)?;
@@ -160,6 +164,7 @@ impl Planning<'_> {
         if self.does(Action::Ticket) || self.does(Action::Note) {
             let mut note = self.source.note_fields(&self.effects.note, self.view)?;
             note.attachments.extend(self.attachment());
+            note.merge = self.effects.followup.merge;
             if self.does(Action::Ticket) {
                 note.when_closed = self.when_closed();
             }
@@ -181,11 +186,15 @@ impl Planning<'_> {
         }
     }
 
-    fn without_ticket(&self) -> Result<Vec<Write>, MappingError> {
-        let opens = self.does(Action::Ticket)
+    /// Would it, where the conversation has none?
+    fn opens_ticket(&self) -> bool {
+        self.does(Action::Ticket)
             || self.does(Action::Note) && self.effects.note.is_ignored_without_ticket != Some(true)
-            || self.does(Action::Update) && self.effects.update.opens_ticket;
-        if !opens {
+            || self.does(Action::Update) && self.effects.update.opens_ticket
+    }
+
+    fn without_ticket(&self) -> Result<Vec<Write>, MappingError> {
+        if !self.opens_ticket() {
             return Ok(Vec::new());
         }
         Ok(vec![Write::CreateTicket(Box::new(self.ticket()?))])

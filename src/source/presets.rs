@@ -23,16 +23,42 @@ impl Preset {
         self.table.certainty.as_deref().unwrap_or("draft")
     }
 
+    /// What to do in the platform, and which events become what.
+    pub fn guide(&self) -> &str {
+        self.table.guide.as_deref().unwrap_or_default()
+    }
+
     /// The parsed file.
     pub fn table(&self) -> &SourceTable {
         &self.table
     }
 }
 
-const TEXTS: [(&str, &str); 3] = [
+const TEXTS: [(&str, &str); 24] = [
+    ("alertmanager@1", include_str!("presets/alertmanager.toml")),
+    ("b2chat@1", include_str!("presets/b2chat.toml")),
     ("botpress@1", include_str!("presets/botpress.toml")),
+    ("chatwoot@1", include_str!("presets/chatwoot.toml")),
+    ("contako@1", include_str!("presets/contako.toml")),
+    ("empower@1", include_str!("presets/empower.toml")),
     ("generic@1", include_str!("presets/generic.toml")),
+    ("github@1", include_str!("presets/github.toml")),
+    ("google-forms@1", include_str!("presets/google-forms.toml")),
+    ("grafana@1", include_str!("presets/grafana.toml")),
+    ("html-form@1", include_str!("presets/html-form.toml")),
     ("sendpulse@1", include_str!("presets/sendpulse.toml")),
+    ("standard-webhooks@1", include_str!("presets/standard-webhooks.toml")),
+    ("stripe@1", include_str!("presets/stripe.toml")),
+    ("tally@1", include_str!("presets/tally.toml")),
+    ("telegram@1", include_str!("presets/telegram.toml")),
+    ("tidio@1", include_str!("presets/tidio.toml")),
+    ("twilio@1", include_str!("presets/twilio.toml")),
+    ("typebot@1", include_str!("presets/typebot.toml")),
+    ("typeform@1", include_str!("presets/typeform.toml")),
+    ("uptimekuma@1", include_str!("presets/uptimekuma.toml")),
+    ("whatsapp@1", include_str!("presets/whatsapp.toml")),
+    ("zabbix@1", include_str!("presets/zabbix.toml")),
+    ("zapier@1", include_str!("presets/zapier.toml")),
 ];
 
 static PRESETS: LazyLock<Vec<Preset>> =

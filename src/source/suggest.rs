@@ -123,7 +123,7 @@ pub fn suggest(event: &Json) -> Suggestion {
 
 /// What the built-in finders find needs no line; an address or a number under a name they do not know does.
 fn who_and_what(name: &str, event: &Json, leaves: &[Leaf<'_>], suggestion: &mut Suggestion) {
-    let found = builtin_finder(name).and_then(|finder| finder.find(event).map(std::ptr::from_ref));
+    let found = builtin_finder(name).and_then(|finder| finder.find(event, None).map(std::ptr::from_ref));
     if let Some(leaf) = found.and_then(|found| leaves.iter().find(|leaf| std::ptr::eq(leaf.value, found))) {
         suggestion.found.push((name.to_owned(), leaf.path()));
         return;

@@ -310,6 +310,25 @@ pub struct RequesterTable {
     pub external_id: Option<Text>,
 }
 
+/// Where the answers of a platform's forms are; all are paths like those of finders, from the answer where not said
+/// otherwise.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AnswersTable {
+    /// The list of answers, from the event.
+    pub list: String,
+    /// Where an answer has its question's words.
+    pub label: Vec<String>,
+    /// Where it has what was answered.
+    pub value: Vec<String>,
+    /// Where it has its question's id.
+    pub question: Option<String>,
+    /// The list of questions with their ids and words, from the event.
+    pub questions: Option<String>,
+    /// The list of options with their ids and words.
+    pub options: Option<String>,
+}
+
 /// What changes in the conversation's ticket.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -409,6 +428,8 @@ pub struct SourceTable {
     pub summary: Option<String>,
     /// `documented`, `seen` or `draft`: how sure the field names are.
     pub certainty: Option<String>,
+    /// What to do in the platform, and which events become what: for `preset show`.
+    pub guide: Option<String>,
     /// What the platform must know to post.
     pub secret: Option<Spanned<SecretRefs>>,
     /// How the secret is compared.
@@ -418,6 +439,7 @@ pub struct SourceTable {
     /// Expression: an event for which it is false is counted and ignored.
     pub keep_if: Option<Text>,
     /// Expression that gives the list of events in a decoded body; default: a top-level array's elements, else the whole.
+    /// A path with `*` gives the whole body once for each element, with only that element in the lists on the path.
     pub split: Option<Text>,
     /// Template: the preset's name for the event (`incoming_message`).
     pub kind: Option<Text>,
@@ -431,6 +453,8 @@ pub struct SourceTable {
     pub conversation: Option<Text>,
     /// Named finders: `name`, `email`, `phone`, `external_id`, `text`, and any more that templates use as `found.x`.
     pub find: Option<BTreeMap<String, FinderTable>>,
+    /// Where a form's questions and answers are: templates see them as `answers`, and finders look there first.
+    pub answers: Option<AnswersTable>,
     /// The requester's fields.
     pub requester: Option<RequesterTable>,
     /// Who asks when an event names nobody.

@@ -24,8 +24,8 @@ const CONDITION_HEAD: &str = "{% if (";
 const CONDITION_TAIL: &str = ") %}1{% endif %}";
 
 /// What templates see.
-pub(super) const NAMES: [&str; 9] =
-    ["event", "source", "received_at", "header", "query", "kind", "requester", "found", "index"];
+pub(super) const NAMES: [&str; 10] =
+    ["event", "source", "received_at", "header", "query", "kind", "requester", "found", "answers", "index"];
 /// Functions of the engine that stay.
 const FUNCTIONS: [&str; 2] = ["range", "dict"];
 const HELP_NAMES: &str = "templates see: event, source, received_at, header, query, kind, requester, found";
@@ -162,7 +162,7 @@ impl Engine {
             if is_unknown(format!("''|{}", filter.text), ErrorKind::UnknownFilter) {
                 let what = format!("uses the filter \"{}\", which does not exist", filter.text);
                 let help = "filters: default, truncate(n), nl2br, phone(\"CO\"), join, upper, lower, tojson, text, \
-                            first_line, facts, stack, transcript, without, local, utc, link, replace, trim, int, first, last, length";
+                            first_line, facts, fold, rating, stack, transcript, without, local, utc, link, replace, trim, int, first, last, length";
                 return Err(Fault { what, help: Some(help.to_owned()), offset: Some(filter.offset) });
             }
         }

@@ -117,7 +117,10 @@ impl View {
 impl Source {
     /// The event with its surroundings and its kind; `requester` is not known yet.
     pub(super) fn view(&self, event: Arc<Json>, around: &Surroundings) -> Result<View, String> {
-        let found = Arc::new(Found { event: Arc::clone(&event), finders: Arc::clone(&self.finders) });
+        let answers = self.answers.as_ref().and_then(|answers| answers.read(&event));
+        let form = answers.as_ref().map_or(Value::UNDEFINED, value::to_template);
+        let found = Found { event: Arc::clone(&event), finders: Arc::clone(&self.finders), answers };
+        let found = Arc::new(found);
         let members = vec![
             ("event", value::to_template(&event)),
             ("source", Value::from_pairs([("name", self.name.as_str())])),
@@ -125,6 +128,7 @@ impl Source {
             ("header", around.header.clone()),
             ("query", around.query.clone()),
             ("index", around.index.map_or(Value::UNDEFINED, Value::from)),
+            ("answers", form),
             ("found", Value::from_dyn_object(Arc::clone(&found))),
         ];
         let mut view = View { context: Value::UNDEFINED, kind: String::new(), found, members };
@@ -156,7 +160,7 @@ impl Source {
 
     fn unusable_email(&self, rendered: &Rendered, view: &View) -> Option<String> {
         let given = match rendered.email.trim() {
-            "" => scalar_text(view.found.finders.get("email")?.find_anything(&view.found.event)?),
+            "" => scalar_text(view.found.given("email")?),
             text => text.to_owned(),
         };
         (!super::plain::is_placeholder(&given)).then_some(given)

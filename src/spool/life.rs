@@ -94,13 +94,20 @@ impl Spool {
     /// Makes it durable that an attempt, begun `at` and planned with `ticket`, is about to send. Nothing may be
     /// sent before this returns.
     pub fn begin(&self, id: Id, at: Timestamp, ticket: Option<u64>) -> Result<(), CommitFailed> {
+        self.begin_all(&[id], at, ticket)
+    }
+
+    /// As `begin`, for several that are sent together, with one sync.
+    pub fn begin_all(&self, ids: &[Id], at: Timestamp, ticket: Option<u64>) -> Result<(), CommitFailed> {
         let (tell, told) = std::sync::mpsc::sync_channel(1);
         {
             let mut core = self.shared.core();
-            let flight = core.flights.get_mut(&id).expect("only a leased envelope is begun");
-            let change = Change::Begun { at, ticket };
-            flight.entry.apply(&change);
-            core.append_change(self.shared.files.identity(), Record::Change(id, change));
+            for id in ids {
+                let flight = core.flights.get_mut(id).expect("only a leased envelope is begun");
+                let change = Change::Begun { at, ticket };
+                flight.entry.apply(&change);
+                core.append_change(self.shared.files.identity(), Record::Change(*id, change));
+            }
             core.group.waiters.push(Box::new(move |result| drop(tell.send(result))));
         }
         self.shared.commit_wake.notify_one();
@@ -111,8 +118,34 @@ impl Spool {
     pub fn give_back(&self, id: Id) {
         let mut core = self.shared.core();
         if let Some(flight) = core.flights.remove(&id) {
-            core.flying_conversations.remove(&flight.entry.conversation);
+            core.land(flight.entry.conversation);
         }
+    }
+
+    /// Leases what waits right behind the leased `head` in its conversation, in order, at most `most`. What is in
+    /// doubt, half done, held, dead or not due ends the row. Each is settled or given back like any lease; the
+    /// conversation is free when all are.
+    pub fn lease_behind(&self, head: Id, most: usize) -> Vec<Lease> {
+        let mut core = self.shared.core();
+        let Some(flight) = core.flights.get(&head) else { return Vec::new() };
+        let (conversation, now) = (flight.entry.conversation, self.shared.now());
+        // What cannot be read ends the row too: whoever leases it as a head will meet the same and say so.
+        let ids = self.shared.queue.conversation_ids(conversation, Some(head), most).unwrap_or_default();
+        let mut leases = Vec::new();
+        for id in ids {
+            let is_free =
+                !core.flights.contains_key(&id) && !core.arriving.values().any(|other| *other == id);
+            let may_go = |entry: &Entry| {
+                is_free && waits(entry) && entry.due <= now && entry.doubt.is_none() && entry.step == 0
+            };
+            let Ok(Some(entry)) = self.shared.queue.entry(id) else { break };
+            if !may_go(&entry) {
+                break;
+            }
+            let Ok(Some(lease)) = self.shared.lease(&mut core, id, entry) else { break };
+            leases.push(lease);
+        }
+        leases
     }
 
     /// Records that `step` writes of the plan are done and where they went. The lease goes on.
@@ -147,7 +180,7 @@ impl Spool {
             Err(error) => Err(error),
         };
         match &done {
-            Ok(()) => drop(core.flying_conversations.remove(&conversation)),
+            Ok(()) => core.land(conversation),
             Err(error) => {
                 core.flights.insert(id, flight);
                 self.shared.break_down(&error.to_string());
@@ -518,6 +551,13 @@ fn settled(entry: &Entry, flight: &Flight, change: &Change, now: Timestamp) -> S
 }
 
 impl Core {
+    /// The conversation may be leased again, unless others of it are still in flight.
+    fn land(&mut self, conversation: Hash) {
+        if !self.flights.values().any(|flight| flight.entry.conversation == conversation) {
+            self.flying_conversations.remove(&conversation);
+        }
+    }
+
     /// Counts an envelope; its segment's share.
     pub(super) fn enter(&mut self, entry: &Entry) -> &mut Share {
         *self.counts.entry((entry.source.clone(), entry.state)).or_default() += 1;

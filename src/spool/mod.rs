@@ -379,12 +379,6 @@ impl Spool {
         self.shared.broken.get().is_none() && !self.shared.core.is_poisoned()
     }
 
-    /// Makes the queue durable as it is, for tests that copy the directory.
-    #[cfg(test)]
-    pub(crate) fn flush_queue(&self) -> Result<(), QueueError> {
-        self.shared.queue.flush()
-    }
-
     /// Refuses further puts; what is appended is still written.
     pub fn stop_taking(&self) {
         self.shared.core().closed = true;

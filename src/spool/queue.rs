@@ -8,7 +8,7 @@
 //! | `dedupe` | hash | when it expires in ms, id |
 //! | `conversations` | conversation hash | ticket, when it was last used in ms |
 //! | `history` | id | [`Settled`] |
-//! | `counters` | minute, source | numbers for `status` |
+//! | `counters` | ring, number of a period | what happened in it, for `status` |
 //! | `meta` | name | format |
 //!
 //! Keys are big-endian, so that sled's order is numeric order. Every value starts with the CRC-32 of the
@@ -348,6 +348,18 @@ impl Queue {
         Ok(rows)
     }
 
+    /// Up to `most` (at most [`PAGE`]) rows of history before `before`, latest first; damaged ones are passed over.
+    pub fn history_before(&self, before: Id, most: usize) -> Answer<Vec<(Id, Settled)>> {
+        let mut rows = Vec::new();
+        for row in self.history.range(..before.to_be_bytes()).rev().take(most.min(PAGE)) {
+            let (key, value) = row?;
+            if let Ok(settled) = checked(&value).and_then(Settled::decode) {
+                rows.push((number(&key)?, settled));
+            }
+        }
+        Ok(rows)
+    }
+
     /// Removes rows of history that were settled before `before`; at most [`PAGE`] a call. Whether there may be more.
     pub fn trim_history(&self, before: Timestamp) -> Answer<bool> {
         let mut old = Batch::default();
@@ -364,37 +376,29 @@ impl Queue {
         Ok(count == PAGE)
     }
 
-    /// Adds to the numbers of one source in one minute.
-    pub fn add_counts<const N: usize>(&self, minute: u64, source: &str, counts: [u32; N]) -> Answer<()> {
-        let key = counter_key(minute, source);
-        let mut sums = self.counters.get(&key)?.map_or([0; N], |value| counts_of(&value));
-        for (sum, count) in sums.iter_mut().zip(counts) {
-            *sum = sum.saturating_add(count);
-        }
-        let mut encoder = Encoder::default();
-        for sum in sums {
-            encoder.u32(sum);
-        }
-        self.counters.insert(key, sealed(encoder.finish()))?;
+    /// Writes one period of a ring of the status history.
+    pub fn put_period(&self, ring: u8, number: u64, row: Vec<u8>) -> Answer<()> {
+        self.counters.insert(period_key(ring, number), sealed(row))?;
         Ok(())
     }
 
-    /// Up to [`PAGE`] rows of numbers after `after`, as (minute, source, counts).
-    pub fn counts<const N: usize>(&self, after: (u64, &str)) -> Answer<Vec<(u64, String, [u32; N])>> {
-        let start = std::ops::Bound::Excluded(counter_key(after.0, after.1));
-        let rows = self.counters.range((start, std::ops::Bound::Unbounded)).take(PAGE);
-        rows.map(|row| {
+    /// Up to [`PAGE`] periods of a ring from `from` on; damaged ones are passed over.
+    pub fn periods(&self, ring: u8, from: u64) -> Answer<Vec<(u64, Vec<u8>)>> {
+        let mut periods = Vec::new();
+        for row in self.counters.range(period_key(ring, from)..=period_key(ring, u64::MAX)).take(PAGE) {
             let (key, value) = row?;
-            let source = String::from_utf8_lossy(&key[8..]).into_owned();
-            Ok((number(&key[..8])?, source, counts_of(&value)))
-        })
-        .collect()
+            if let Ok(payload) = checked(&value) {
+                periods.push((number(&key[1..])?, payload.to_vec()));
+            }
+        }
+        Ok(periods)
     }
 
-    /// Removes numbers of minutes before `minute`, at most [`PAGE`] rows a call.
-    pub fn trim_counts(&self, minute: u64) -> Answer<()> {
+    /// Removes the periods of a ring in `range`, at most [`PAGE`] a call.
+    pub fn trim_periods(&self, ring: u8, range: std::ops::Range<u64>) -> Answer<()> {
         let mut old = Batch::default();
-        for row in self.counters.range(..minute.to_be_bytes().to_vec()).take(PAGE) {
+        let keys = period_key(ring, range.start)..period_key(ring, range.end);
+        for row in self.counters.range(keys).take(PAGE) {
             old.remove(row?.0);
         }
         Ok(self.counters.apply_batch(old)?)
@@ -432,17 +436,6 @@ fn expiry(value: &IVec) -> Result<(Timestamp, Id), Malformed> {
     Ok((Timestamp(decoder.u64()?), decoder.u64()?))
 }
 
-fn counts_of<const N: usize>(value: &IVec) -> [u32; N] {
-    let mut counts = [0; N];
-    if let Ok(payload) = checked(value) {
-        let mut decoder = Decoder::new(payload);
-        for count in &mut counts {
-            *count = decoder.u32().unwrap_or(0);
-        }
-    }
-    counts
-}
-
 fn number(key: &[u8]) -> Result<u64, Malformed> {
     Ok(u64::from_be_bytes(key.try_into().map_err(|_| Malformed)?))
 }
@@ -461,8 +454,8 @@ fn order_key(conversation: Hash, id: Id) -> [u8; 24] {
     key
 }
 
-fn counter_key(minute: u64, source: &str) -> Vec<u8> {
-    let mut key = minute.to_be_bytes().to_vec();
-    key.extend_from_slice(source.as_bytes());
+fn period_key(ring: u8, number: u64) -> [u8; 9] {
+    let mut key = [ring; 9];
+    key[1..].copy_from_slice(&number.to_be_bytes());
     key
 }

@@ -12,12 +12,10 @@ use thiserror::Error;
 
 /// Stragglers that are copied while the lock is held once.
 const COPIES_PER_STEP: usize = 64;
-/// How often history, identities and numbers are trimmed while there is work.
+/// How often history and identities are trimmed while there is work.
 const TRIM_INTERVAL: Duration = Duration::from_secs(60);
 /// How often dead letters are looked through for old ones while there is work.
 const SIFT_INTERVAL: Duration = Duration::from_secs(3600);
-/// How long the numbers of a minute are kept.
-const COUNTS_KEPT_MINUTES: u64 = 48 * 60;
 
 #[derive(Debug, Error)]
 pub enum UpkeepError {
@@ -238,7 +236,6 @@ impl Shared {
         }
         let keep = u64::try_from(self.limits().keep_delivered.as_millis()).unwrap_or(u64::MAX);
         while self.queue.trim_history(crate::clock::Timestamp(now.0.saturating_sub(keep)))? {}
-        self.queue.trim_counts((now.unix_seconds() / 60).saturating_sub(COUNTS_KEPT_MINUTES))?;
         Ok(())
     }
 }

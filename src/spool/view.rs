@@ -1,6 +1,6 @@
 //! Looking into the spool, for listings and for `status`: pages of entries, history, counts.
 //!
-//! Nothing here changes anything but the counters of minutes.
+//! Nothing here changes anything but the rings of the status history.
 
 use super::queue::{QueueError, Settled};
 use super::{Entry, Envelope, Id, Spool, State};
@@ -75,26 +75,51 @@ impl Spool {
 
     /// When the oldest envelope that still waits for delivery came in.
     pub fn oldest_waiting(&self) -> Answer<Option<Timestamp>> {
-        let mut from = 0;
-        loop {
+        let oldest = self.oldest(&[State::Queued, State::Deferred])?;
+        Ok(oldest.into_iter().map(|(_, at)| at).min())
+    }
+
+    /// When the oldest envelope came in that is in each of these states; what is in flight counts as it was before.
+    pub fn oldest(&self, states: &[State]) -> Answer<Vec<(State, Timestamp)>> {
+        let counts = self.counts();
+        let is_there = |state: &State| counts.iter().any(|(_, other, count)| other == state && *count > 0);
+        let mut wanted: Vec<State> = states.iter().copied().filter(is_there).collect();
+        let (mut found, mut from) = (Vec::new(), 0);
+        while !wanted.is_empty() {
             let page = self.shared.queue.entries(from)?;
-            let waiting =
-                page.iter().find(|(_, entry)| matches!(entry.state, State::Queued | State::Deferred));
-            match (waiting, page.last()) {
-                (Some((_, entry)), _) => return Ok(Some(entry.received_at)),
-                (None, Some((last, _))) => from = last + 1,
-                (None, None) => return Ok(None),
+            let Some((last, _)) = page.last() else { break };
+            from = last + 1;
+            for (_, entry) in &page {
+                if let Some(at) = wanted.iter().position(|state| *state == entry.state) {
+                    found.push((wanted.swap_remove(at), entry.received_at));
+                }
             }
         }
+        Ok(found)
     }
 
-    /// Adds to the numbers of one source in one minute since 1970.
-    pub fn add_counts<const N: usize>(&self, minute: u64, source: &str, counts: [u32; N]) -> Answer<()> {
-        self.shared.queue.add_counts(minute, source, counts)
+    /// The latest settled envelopes before `before`, latest first, at most a page.
+    pub fn history_before(&self, before: Id, most: usize) -> Answer<Vec<(Id, Settled)>> {
+        self.shared.queue.history_before(before, most)
     }
 
-    /// A page of numbers after (minute, source).
-    pub fn minute_counts<const N: usize>(&self, after: (u64, &str)) -> Answer<Vec<(u64, String, [u32; N])>> {
-        self.shared.queue.counts(after)
+    /// Writes one period of a ring of the status history; the bytes are the status room's business.
+    pub fn put_period(&self, ring: u8, number: u64, row: Vec<u8>) -> Answer<()> {
+        self.shared.queue.put_period(ring, number, row)
+    }
+
+    /// A page of periods of a ring from `from` on.
+    pub fn periods(&self, ring: u8, from: u64) -> Answer<Vec<(u64, Vec<u8>)>> {
+        self.shared.queue.periods(ring, from)
+    }
+
+    /// Removes periods of a ring, at most a page a call.
+    pub fn trim_periods(&self, ring: u8, range: std::ops::Range<u64>) -> Answer<()> {
+        self.shared.queue.trim_periods(ring, range)
+    }
+
+    /// Makes the queue durable as it stands, history included.
+    pub fn flush_queue(&self) -> Answer<()> {
+        self.shared.queue.flush()
     }
 }

@@ -1,13 +1,22 @@
 //! What the daemon counts, and the one snapshot that every view of it shows.
 //!
-//! `refused` remembers the last requests that were turned away.
+//! [`tally`] counts by source and minute, [`history`] keeps the minutes, [`meters`] counts for the metrics, and
+//! [`snapshot`] asks all rooms how they stand. [`prometheus`] writes that as metrics; [`listener`] is the tiny_http
+//! behind which the status page answers. [`refused`] remembers the last requests that were turned away.
 //!
 //! **Invariant:** reads the other rooms, changes none of them. No label and no number carries a
 //! conversation, a requester or an id.
 
+pub mod history;
+pub mod listener;
+pub mod meters;
+pub mod period;
+pub mod prometheus;
 pub mod refused;
 pub mod snapshot;
 pub mod tally;
 
+pub use history::{Series, Span};
+pub use period::{Count, Gauges, Period};
 pub use snapshot::{Snapshot, snapshot};
-pub use tally::{Count, Tally};
+pub use tally::Tally;

@@ -1,16 +1,18 @@
 //! The snapshot: is it receiving, is it delivering, what needs me.
 
-use super::tally::{Count, SourceTally, Tally};
-use crate::clock::{Clock, Timestamp};
+use super::period::{Count, Gauges};
+use super::tally::{SourceTally, Tally};
+use crate::clock::{Clock, Timestamp, spell};
 use crate::dispatch::{Dispatch, Standing};
 use crate::freshdesk::outcome::Cause;
+use crate::pauses::{DELIVERY, INTAKE, Pause, Pauses};
 use crate::spool::{QueueError, Spool, State};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Everything one screen shows. Durations are whole seconds, moments are RFC 3339 in UTC.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 pub struct Snapshot {
     /// Of the running daemon.
     pub version: String,
@@ -35,7 +37,7 @@ pub struct Snapshot {
 }
 
 /// Is it receiving?
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 pub struct IntakeView {
     /// Why platforms get 503, if they do: `spool full`, `disk low`.
     pub refusing: Option<String>,
@@ -46,7 +48,7 @@ pub struct IntakeView {
 }
 
 /// Is it delivering?
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 pub struct DeliveryView {
     /// Deliveries of the last hour.
     pub per_hour: u64,
@@ -54,10 +56,13 @@ pub struct DeliveryView {
     pub median_seconds: Option<f64>,
     /// Seconds a `Retry-After` still runs.
     pub paused_seconds: u64,
+    /// By an admin: `paused: migrating, resumes in 2h`.
+    #[serde(default)]
+    pub paused: Option<String>,
 }
 
 /// Does Freshdesk answer?
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 pub struct FreshdeskView {
     /// The account, as configured.
     pub account: String,
@@ -94,6 +99,12 @@ pub struct SpoolView {
     pub oldest_waiting_seconds: Option<u64>,
     /// Bytes of the journal.
     pub bytes: u64,
+    /// Envelopes at which platforms get 503.
+    #[serde(default)]
+    pub envelopes_max: u64,
+    /// Bytes at which platforms get 503.
+    #[serde(default)]
+    pub bytes_max: u64,
 }
 
 /// One source.
@@ -124,7 +135,7 @@ pub struct SourceView {
 pub struct Need {
     /// How many.
     pub count: u64,
-    /// `dead`, `held`, `refused`, `freshdesk`, `intake`.
+    /// `dead`, `held`, `refused`, `freshdesk`, `intake`, `config`.
     pub what: String,
     /// Why, without customer text.
     pub why: String,
@@ -142,24 +153,37 @@ pub struct Daemon {
     pub account: String,
     /// Names of the configured sources.
     pub sources: Vec<String>,
+    /// Monotonic moment at which a configuration was last refused, if the one that runs is not the one on disk.
+    pub refused: Option<Duration>,
+    /// Freshdesk's address, for links to tickets.
+    pub freshdesk_url: String,
+    /// What platforms call, when the admin says so.
+    pub public_url: Option<String>,
+    /// Envelopes at which platforms get 503.
+    pub envelopes_max: u64,
+    /// Bytes at which platforms get 503.
+    pub bytes_max: u64,
 }
 
 /// Takes the snapshot.
 pub fn snapshot(
     daemon: &Daemon,
     clock: &dyn Clock,
-    rooms: (&Spool, &Dispatch, &Tally),
+    (spool, dispatch, tally, pauses): (&Spool, &Dispatch, &Tally, &Pauses),
 ) -> Result<Snapshot, QueueError> {
-    let (spool, dispatch, tally) = rooms;
     let (now, monotonic) = (clock.now(), clock.monotonic());
     let mut tallies = tally.sources();
     for name in &daemon.sources {
         tallies.entry(name.clone()).or_default();
     }
     let standing = dispatch.standing();
-    let refusing = spool.unhealthy_reason();
+    let pauses = pauses.all();
+    let paused = |what: &str| pauses.get(what).map(|pause| said(pause, now));
+    let refusing = paused(INTAKE).map(|said| format!("paused{said}")).or_else(|| spool.unhealthy_reason());
     let freshdesk = freshdesk_view(&daemon.account, &standing, monotonic);
     let mut needs_you = needs(&refusing, &freshdesk);
+    needs_you.extend(pauses.iter().map(|(what, pause)| paused_need(what, pause, now)));
+    needs_you.extend(daemon.refused.map(|at| not_applied(monotonic.saturating_sub(at))));
     needs_you.extend(letters(spool)?);
     needs_you.extend(refusals(&tallies));
     Ok(Snapshot {
@@ -180,9 +204,10 @@ pub fn snapshot(
             per_hour: sum_of(&tallies, Count::Delivered),
             median_seconds: tally.median_age().map(|age| age.as_secs_f64()),
             paused_seconds: standing.paused_for.as_secs(),
+            paused: paused(DELIVERY).map(|said| format!("paused{said}")),
         },
         freshdesk,
-        spool: spool_view(spool, now)?,
+        spool: spool_view(daemon, spool, now)?,
         sources: source_views(&tallies, spool, now),
         needs_you,
     })
@@ -215,8 +240,29 @@ fn freshdesk_view(account: &str, standing: &Standing, monotonic: Duration) -> Fr
     }
 }
 
-fn spool_view(spool: &Spool, now: Timestamp) -> Result<SpoolView, QueueError> {
-    let mut view = SpoolView { bytes: spool.journal_bytes(), ..SpoolView::default() };
+/// How things stand, for the history.
+pub fn gauges(clock: &dyn Clock, rooms: (&Spool, &Dispatch)) -> Result<Gauges, QueueError> {
+    let (spool, dispatch) = rooms;
+    let view = counted(spool, clock.now())?;
+    let rate = dispatch.standing().rate;
+    Ok(Gauges {
+        queued: view.queued,
+        in_flight: view.in_flight,
+        deferred: view.deferred,
+        held: view.held,
+        dead: view.dead,
+        oldest_seconds: view.oldest_waiting_seconds.unwrap_or(0),
+        calls: rate.remaining.zip(rate.total),
+    })
+}
+
+fn spool_view(daemon: &Daemon, spool: &Spool, now: Timestamp) -> Result<SpoolView, QueueError> {
+    let (envelopes_max, bytes_max) = (daemon.envelopes_max, daemon.bytes_max);
+    Ok(SpoolView { bytes: spool.journal_bytes(), envelopes_max, bytes_max, ..counted(spool, now)? })
+}
+
+fn counted(spool: &Spool, now: Timestamp) -> Result<SpoolView, QueueError> {
+    let mut view = SpoolView::default();
     for (_, state, count) in spool.counts() {
         match state {
             State::Queued => view.queued += count,
@@ -263,9 +309,27 @@ fn source_views(tallies: &BTreeMap<String, SourceTally>, spool: &Spool, now: Tim
     views.into_values().collect()
 }
 
+/// `: migrating, resumes in 2h`.
+fn said(pause: &Pause, now: Timestamp) -> String {
+    let reason = if pause.reason.is_empty() { String::new() } else { format!(": {}", pause.reason) };
+    let ends =
+        pause.until.map(|until| format!(", resumes in {}", spell(Timestamp(until).since(now).as_secs())));
+    reason + &ends.unwrap_or_default()
+}
+
+fn paused_need(what: &str, pause: &Pause, now: Timestamp) -> Need {
+    let effect = match what {
+        INTAKE => "platforms get 503 and keep their events",
+        DELIVERY => "events are taken and wait",
+        _ => "its events are taken and held",
+    };
+    let why = format!("{what}{}; {effect}", said(pause, now));
+    Need { count: 1, what: "paused".to_owned(), why, next: format!("deskspool resume {what}") }
+}
+
 fn needs(refusing: &Option<String>, freshdesk: &FreshdeskView) -> Vec<Need> {
     let mut needs = Vec::new();
-    if let Some(reason) = refusing {
+    if let Some(reason) = refusing.as_ref().filter(|reason| !reason.starts_with("paused")) {
         let why = format!("{reason}, platforms get 503 and keep their events");
         let next = if reason == "disk low" { "df -h" } else { "deskspool queue" };
         needs.push(Need { count: 1, what: "intake".to_owned(), why, next: next.to_owned() });
@@ -275,6 +339,12 @@ fn needs(refusing: &Option<String>, freshdesk: &FreshdeskView) -> Vec<Need> {
         needs.push(Need { count: 1, what: "freshdesk".to_owned(), why, next: "deskspool check".to_owned() });
     }
     needs
+}
+
+/// The configuration on disk is not the one that runs.
+fn not_applied(ago: Duration) -> Need {
+    let why = format!("not applied {} ago, the one before still runs", crate::clock::spell(ago.as_secs()));
+    Need { count: 1, what: "config".to_owned(), why, next: "deskspool check".to_owned() }
 }
 
 /// Dead and held envelopes, grouped by source and reason. They are walked only when there are any.

@@ -1,38 +1,22 @@
 //! Counters of what came in and what went out, per source and minute.
 //!
-//! The current minute is in memory; earlier ones are in the spool's queue, so that a restart does not
+//! The current minute is in memory; earlier ones are in the rings of [`History`], so that a restart does not
 //! blank the numbers of the last 24 hours (it costs at most the minute it happened in).
 
+use super::history::{COMING_IN, History, Series, Span};
+use super::meters::Meters;
+use super::period::{COUNTS, Count, Counts, Gauges, Mark, Period};
 use super::refused::{Refused, RefusedView, Turned};
 use crate::clock::{Clock, Timestamp};
-use crate::spool::Spool;
+use crate::spool::{QueueError, Spool};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// What can happen to an event or a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Count {
-    /// Stored as a new envelope.
-    Accepted,
-    /// In Freshdesk.
-    Delivered,
-    /// Counted and ignored, as the source wants it.
-    Filtered,
-    /// Was here before.
-    Duplicate,
-    /// A request that was turned away.
-    Refused,
-    /// A request that could not be stored and was answered 503.
-    Unavailable,
-}
-
-/// Number of different counts.
-pub const COUNTS: usize = 6;
-
 /// Latencies that are kept for the median.
 const AGES_KEPT: usize = 4096;
 const HOUR: Duration = Duration::from_secs(3600);
+const DAY_MINUTES: u64 = 24 * 60;
 /// A platform with a wrong secret must not fill the journal: one line per source and this time.
 const REFUSALS_LOGGED_EVERY: Duration = Duration::from_secs(10);
 
@@ -43,7 +27,7 @@ pub struct SourceTally {
     pub day: [u64; COUNTS],
     /// In the last hour.
     pub hour: [u64; COUNTS],
-    /// When its last event came in, as far as this process knows.
+    /// When its last event came in; to the minute when that was before the last start.
     pub last_event: Option<Timestamp>,
     /// Why its last request was turned away.
     pub last_refusal: Option<String>,
@@ -52,12 +36,18 @@ pub struct SourceTally {
 #[derive(Default)]
 struct State {
     minute: u64,
-    current: BTreeMap<String, [u32; COUNTS]>,
+    current: Period,
     last_event: BTreeMap<String, Timestamp>,
     refusals: BTreeMap<String, Refusals>,
     turned: Turned,
     ages: VecDeque<(Timestamp, Duration)>,
     last_delivery: Option<LastDelivery>,
+    /// The minute in which the rings were last tended.
+    rolled_up: u64,
+    /// How things stood when a minute was last stored.
+    stored_gauges: Option<Gauges>,
+    /// The sums of the stored minutes, and the minute they were made in.
+    sums: Option<(u64, BTreeMap<String, SourceTally>)>,
 }
 
 struct Refusals {
@@ -80,18 +70,27 @@ pub struct LastDelivery {
 /// All counters.
 pub struct Tally {
     clock: Arc<dyn Clock>,
-    spool: Arc<Spool>,
+    history: History,
+    meters: Meters,
     state: Mutex<State>,
 }
 
 impl Tally {
     /// Counters over `spool`'s stored minutes.
     pub fn new(spool: Arc<Spool>, clock: Arc<dyn Clock>) -> Tally {
-        Tally { clock, spool, state: Mutex::default() }
+        let tally =
+            Tally { clock, history: History::new(spool), meters: Meters::default(), state: Mutex::default() };
+        tally.mark("started");
+        tally
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the metrics count.
+    pub fn meters(&self) -> &Meters {
+        &self.meters
     }
 
     /// Adds to a source's numbers.
@@ -99,12 +98,12 @@ impl Tally {
         if times == 0 {
             return;
         }
+        self.meters.count(source, what, times as u64);
         let now = self.clock.now();
         let mut state = self.state();
         self.turn_minute(&mut state, now);
-        let row = state.current.entry(source.to_owned()).or_default();
-        row[what as usize] = row[what as usize].saturating_add(u32::try_from(times).unwrap_or(u32::MAX));
-        if matches!(what, Count::Accepted | Count::Filtered | Count::Duplicate) {
+        state.current.count(source, what, times);
+        if COMING_IN.contains(&what) {
             state.last_event.insert(source.to_owned(), now);
         }
     }
@@ -143,13 +142,42 @@ impl Tally {
     /// Counts a delivery and how long it took from the request to the ticket.
     pub fn deliver(&self, source: &str, ticket: Option<u64>, age: Duration) {
         self.count(source, Count::Delivered, 1);
+        self.meters.aged(source, age);
         let now = self.clock.now();
         let mut state = self.state();
+        state.current.age(age);
         if state.ages.len() == AGES_KEPT {
             state.ages.pop_front();
         }
         state.ages.push_back((now, age));
         state.last_delivery = Some(LastDelivery { at: now, ticket, source: source.to_owned() });
+    }
+
+    /// Counts an attempt that did not come through (`Deferred`), or a dead letter (`Dead`), and why.
+    pub fn fail(&self, source: &str, what: Count, reason: &str) {
+        self.count(source, what, 1);
+        self.state().current.reason(reason);
+    }
+
+    /// Remembers how things stand, and does once a minute what has to be done with the minutes.
+    pub fn observe(&self, gauges: Gauges) -> Result<(), QueueError> {
+        let now = self.clock.now();
+        let (minute, rolled_up) = {
+            let mut state = self.state();
+            self.turn_minute(&mut state, now);
+            state.current.observe(gauges);
+            let minute = state.minute;
+            (minute, std::mem::replace(&mut state.rolled_up, minute))
+        };
+        if minute == rolled_up { Ok(()) } else { self.history.roll_up(minute) }
+    }
+
+    /// Remembers something that explains a bend in a picture: `started`, `reloaded`.
+    pub fn mark(&self, what: &str) {
+        let now = self.clock.now();
+        let mut state = self.state();
+        self.turn_minute(&mut state, now);
+        state.current.mark(Mark(now.unix_seconds(), what.to_owned()));
     }
 
     /// The last delivery of this process.
@@ -168,16 +196,36 @@ impl Tally {
         ages.get(ages.len() / 2).copied()
     }
 
+    /// The longest gap between two events of each source that is known well enough, within the last week.
+    pub fn usual_gaps(&self) -> Result<BTreeMap<String, Duration>, QueueError> {
+        let gaps = self.history.longest_gaps(self.clock.now().unix_seconds() / 60)?;
+        Ok(gaps.into_iter().map(|(source, minutes)| (source, Duration::from_secs(minutes * 60))).collect())
+    }
+
+    /// The past for pictures.
+    pub fn series(&self, span: Span) -> Result<Series, QueueError> {
+        let now = self.clock.now();
+        let (minute, current) = {
+            let state = self.state();
+            (state.minute, state.current.clone())
+        };
+        self.history.series(span, now, (minute, &current))
+    }
+
     /// Numbers by source. Minutes that cannot be read count as nothing.
     pub fn sources(&self) -> BTreeMap<String, SourceTally> {
-        let now = self.clock.now();
-        let minute = now.unix_seconds() / 60;
-        let mut sources: BTreeMap<String, SourceTally> = BTreeMap::new();
-        self.add_stored(minute, &mut sources);
-        let state = self.state();
-        for (source, counts) in &state.current {
-            if state.minute + 24 * 60 > minute {
-                add(sources.entry(source.clone()).or_default(), counts, state.minute + 60 > minute);
+        let minute = self.clock.now().unix_seconds() / 60;
+        let mut state = self.state();
+        let mut sources = match &state.sums {
+            Some((made_in, sums)) if *made_in == minute => sums.clone(),
+            _ => {
+                let sums = self.stored_sums(minute);
+                state.sums.insert((minute, sums)).1.clone()
+            }
+        };
+        if state.minute + DAY_MINUTES > minute {
+            for (source, counts) in &state.current.counts {
+                add(sources.entry(source.clone()).or_default(), *counts, state.minute + 60 > minute);
             }
         }
         for (source, at) in &state.last_event {
@@ -189,20 +237,19 @@ impl Tally {
         sources
     }
 
-    fn add_stored(&self, minute: u64, sources: &mut BTreeMap<String, SourceTally>) {
-        let mut after = (minute.saturating_sub(24 * 60), String::new());
-        while let Ok(page) = self.spool.minute_counts::<COUNTS>((after.0, &after.1)) {
-            let Some((last_minute, last_source, _)) = page.last() else { return };
-            after = (*last_minute, last_source.clone());
-            for (at, source, counts) in page.iter().filter(|(at, ..)| *at <= minute) {
+    fn stored_sums(&self, minute: u64) -> BTreeMap<String, SourceTally> {
+        let mut sources: BTreeMap<String, SourceTally> = BTreeMap::new();
+        let stored = self.history.minutes(minute.saturating_sub(DAY_MINUTES) + 1..minute + 1);
+        for (at, period) in stored.unwrap_or_default() {
+            for (source, counts) in &period.counts {
                 let tally = sources.entry(source.clone()).or_default();
-                add(tally, counts, at + 60 > minute);
-                let came_in = counts[Count::Accepted as usize] + counts[Count::Duplicate as usize];
-                if came_in > 0 {
+                add(tally, *counts, at + 60 > minute);
+                if COMING_IN.iter().any(|what| counts.of(*what) > 0) {
                     tally.last_event = tally.last_event.max(Some(Timestamp(at * 60_000)));
                 }
             }
         }
+        sources
     }
 
     /// Stores what is only in memory, as before the daemon ends.
@@ -220,20 +267,27 @@ impl Tally {
     }
 
     fn store_current(&self, state: &mut State) {
-        let minute = state.minute;
-        for (source, counts) in std::mem::take(&mut state.current) {
-            if let Err(error) = self.spool.add_counts(minute, &source, counts) {
-                log::warn!("counters not stored source={source} error={:?}", error.to_string());
-            }
+        let (minute, period) = (state.minute, std::mem::take(&mut state.current));
+        let is_news = !period.is_quiet()
+            || (period.gauges.is_some()
+                && (period.gauges != state.stored_gauges || History::is_kept_though_quiet(minute)));
+        if !is_news {
+            return;
+        }
+        state.stored_gauges = period.gauges;
+        state.sums = None;
+        if let Err(error) = self.history.put_minute(minute, &period) {
+            log::warn!("counters not stored error={:?}", error.to_string());
         }
     }
 }
 
-fn add(tally: &mut SourceTally, counts: &[u32; COUNTS], in_hour: bool) {
-    for (index, count) in counts.iter().enumerate() {
-        tally.day[index] += u64::from(*count);
+fn add(tally: &mut SourceTally, counts: Counts, in_hour: bool) {
+    let counts: Vec<u32> = counts.into();
+    for (index, count) in counts.into_iter().enumerate() {
+        tally.day[index] += u64::from(count);
         if in_hour {
-            tally.hour[index] += u64::from(*count);
+            tally.hour[index] += u64::from(count);
         }
     }
 }
@@ -273,8 +327,30 @@ mod tests {
         let (_directory, clock, tally) = rig();
         tally.count("botpress", Count::Delivered, 4);
         tally.store();
-        let again = Tally::new(tally.spool.clone(), clock);
+        let spool = tally.history.spool().clone();
+        let again = Tally::new(spool, clock.clone());
         assert_eq!(again.sources()["botpress"].day[Count::Delivered as usize], 4);
+        clock.advance(Duration::from_secs(600));
+        let series = again.series(Span::Hour).unwrap();
+        let delivered = |cell: &Option<Period>| cell.as_ref().map(|cell| cell.total(Count::Delivered));
+        assert_eq!(delivered(&series.cells[49]), Some(4));
+        assert_eq!(series.cells[49].as_ref().unwrap().marks.len(), 1, "it was started in that minute, twice");
+    }
+
+    #[test]
+    fn a_minute_without_news_is_not_stored_but_one_in_fifteen_is() {
+        let (_directory, clock, tally) = rig();
+        let gauges = Gauges { dead: 5, ..Gauges::default() };
+        for _ in 0..60 {
+            tally.observe(gauges).unwrap();
+            clock.advance(Duration::from_secs(60));
+        }
+        tally.store();
+        let rows = tally.history.minutes(0..u64::MAX).unwrap();
+        assert!((4..=6).contains(&rows.len()), "{rows:?}");
+        let series = tally.series(Span::Hour).unwrap();
+        let dead = series.cells.iter().flatten().filter(|cell| cell.gauges == Some(gauges)).count();
+        assert_eq!(dead, 60, "what was not stored is as it was before");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ring::hmac;
 
-const OUTGOING: &str = include_str!("../presets/sendpulse/outgoing-lone/request.http");
+const OUTGOING: &str = include_str!("../corpus/sendpulse/outgoing-lone.http");
 
 fn told(answer: &Answer) -> (u16, &str) {
     (answer.status, answer.body.as_str())

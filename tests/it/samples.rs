@@ -9,10 +9,10 @@ const TARGET: &str = "/in/sendpulse?token=pulse-token";
 
 const FIRST: &str = include_str!("../../src/cli/demo/sendpulse-1.json");
 const SECOND: &str = include_str!("../../src/cli/demo/sendpulse-2.json");
-const INCOMING: &str = include_str!("../presets/sendpulse/incoming-wa-json-ctype/request.http");
-const OPEN_CHAT: &str = include_str!("../presets/sendpulse/open-chat/request.http");
-const NEW_SUBSCRIBER: &str = include_str!("../presets/sendpulse/new-subscriber-with-first-text/request.http");
-const CONTACT_CARD: &str = include_str!("../presets/botpress/contact-card/request.http");
+const INCOMING: &str = include_str!("../corpus/sendpulse/incoming-wa-json-ctype.http");
+const OPEN_CHAT: &str = include_str!("../corpus/sendpulse/open-chat.http");
+const NEW_SUBSCRIBER: &str = include_str!("../corpus/sendpulse/new-subscriber-with-first-text.http");
+const CONTACT_CARD: &str = include_str!("../corpus/botpress/contact-card.http");
 
 fn body_of(request: &str) -> &str {
     request.split_once("\r\n\r\n").expect("a head and a body").1

@@ -153,9 +153,44 @@ fn presets_are_listed_and_printed_as_they_are_compiled() {
 
 #[test]
 fn help_has_examples() {
-    for verb in ["try", "preset", "refused", "capture"] {
+    for verb in
+        ["try", "preset", "refused", "capture", "check", "config", "hold", "release", "pause", "resume"]
+    {
         let help = std::process::Command::new(BINARY).args([verb, "--help"]).output().expect("it runs");
         let text = String::from_utf8_lossy(&help.stdout).into_owned();
         assert!(text.contains("Examples:\n  deskspool "), "{text}");
     }
+}
+
+#[test]
+fn config_shows_what_is_effective_and_where_it_was_written() {
+    let desk = sandbox();
+    let mut world = World::new(&desk);
+    let lines = "preset = \"sendpulse@1\"\nsecret = \"spool-token\"\nticket.status = \"resolved\"";
+    world.source("sendpulse", lines).set("ticket", "priority", "\"low\"").write();
+    let file = world.config().display().to_string();
+    let config = |arguments: &[&str]| {
+        let verb = world.run(&[&["config"], arguments].concat());
+        assert_eq!(verb.code, 0, "{verb:?}");
+        verb.out.replace(&file, "deskspool.toml")
+    };
+    let ticket = config(&["source.sendpulse.ticket", "--origin"]);
+    let line =
+        |begin: &str| ticket.lines().find(|line| line.starts_with(begin)).unwrap_or_default().to_owned();
+    assert!(
+        line("source.sendpulse.ticket.status = \"resolved\"").ends_with("   deskspool.toml:16"),
+        "{ticket}"
+    );
+    assert!(line("source.sendpulse.ticket.priority = \"low\"").ends_with("   deskspool.toml:23"), "{ticket}");
+    let all = config(&[]);
+    assert!(all.contains("source.sendpulse.verify.scheme = \"query\"\n"), "{all}");
+    assert!(all.contains("source.sendpulse.secret = \"hidden\"\n"), "{all}");
+    assert!(!all.contains("spool-token") && !all.contains("sandbox-key"), "{all}");
+    let json = config(&["source.sendpulse.verify", "--json"]);
+    let first: serde_json::Value =
+        serde_json::from_str(json.lines().next().unwrap_or_default()).expect("JSON");
+    assert_eq!(first["origin"], "preset sendpulse@1", "{json}");
+    let nothing = world.run(&["config", "delivery.wrkers"]);
+    assert_eq!((nothing.code, nothing.out.as_str()), (1, ""));
+    assert!(nothing.err.starts_with("error: delivery.wrkers is not set\n"), "{}", nothing.err);
 }

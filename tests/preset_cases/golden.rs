@@ -15,6 +15,7 @@ pub fn check(case: &Case, results: &Results) -> Option<String> {
     let is = format!("{:#}\n", to_json(results));
     let path = case.dir.join("plan.json");
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::create_dir_all(&case.dir).expect("the directory can be made");
         std::fs::write(&path, is).expect("the golden can be written");
         return None;
     }

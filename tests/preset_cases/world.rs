@@ -38,27 +38,30 @@ struct World {
 
 /// The results of a case after the cases it names.
 pub fn replay(case: &Case, cases: &[Case]) -> Results {
-    let mut world =
-        World { now: Timestamp(1_763_712_073_000), seen: HashMap::new(), tickets: HashMap::new() };
-    for before in case.expect["after"].as_array().into_iter().flatten() {
-        let name = format!("{}/{}", case.platform, before.as_str().expect("after lists names"));
-        let before = cases.iter().find(|other| other.name == name).expect("after names a case");
+    let now = Timestamp(case.clock().map_or(1_763_712_073_000, |seconds| seconds * 1000));
+    let mut world = World { now, seen: HashMap::new(), tickets: HashMap::new() };
+    for before in case.before(cases) {
         world.post(before);
     }
-    world.now = world.now.plus(Duration::from_secs(case.expect["delay_s"].as_u64().unwrap_or(1)));
+    world.now = world.now.plus(Duration::from_secs(case.delay_seconds().unwrap_or(1)));
     world.post(case)
 }
 
-fn source(case: &Case) -> Source {
-    let table: SourceTable = toml::from_str(&case.table()).expect("the case's table parses");
+/// The source as its admin configured it; else what is wrong with that.
+fn source(case: &Case) -> Result<Source, String> {
+    let table: SourceTable =
+        toml::from_str(&case.table()).map_err(|error| format!("{}: {error}", case.name))?;
     let secrets = case.secret().map(Secret::new).into_iter().collect();
     Source::compile(&case.platform, &table, &TicketTable::default(), secrets)
-        .unwrap_or_else(|problems| panic!("{}: {problems:#?}", case.name))
+        .map_err(|problems| format!("{}: {problems:#?}", case.name))
 }
 
 impl World {
     fn post(&mut self, case: &Case) -> Results {
-        let source = source(case);
+        let source = match source(case) {
+            Ok(source) => source,
+            Err(problems) => return Results::NotUnderstood(problems),
+        };
         let Request { kind, query, headers, body } = &case.request;
         if let Err(refusal) = source.verifier().check(headers, query, body) {
             return Results::Refused(refusal.to_string());

@@ -25,6 +25,8 @@ listen = "127.0.0.1:0"
 [spool]
 dir = "$room/spool"
 disk_free_min = "1MiB"
+[status_page]
+listen = "off"
 [source.chat]
 preset = "generic@1"
 secret = "chat-secret"

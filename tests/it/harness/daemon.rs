@@ -15,6 +15,8 @@ pub struct Daemon {
     pub log: Log,
     /// Where it listens.
     pub address: SocketAddr,
+    /// Where its status page is, if it is on.
+    pub page: Option<SocketAddr>,
 }
 
 impl Daemon {
@@ -23,17 +25,18 @@ impl Daemon {
         let mut child = spawn(&mut command);
         let log = Log::of(child.stderr.take().expect("it is piped"));
         let up = log.wait_for(" is up pid=", 0, PATIENCE);
-        let address = up.as_deref().and_then(|line| line.split("listen=").nth(1)).and_then(|rest| {
-            let first = rest.split([' ', ',']).next();
-            first.and_then(|address| address.parse().ok())
-        });
+        let told = |name: &str| {
+            let rest = up.as_deref()?.split(name).nth(1)?;
+            rest.split([' ', ',']).next()?.parse().ok()
+        };
+        let (address, page) = (told("listen="), told("page="));
         let Some(address) = address else {
             // It has ended already, or it never will.
             let _ = child.kill();
             let _ = child.wait();
             panic!("the daemon did not come up:\n{}", log.tail());
         };
-        Daemon { child, log, address }
+        Daemon { child, log, address, page }
     }
 
     /// Its process.
@@ -45,6 +48,11 @@ impl Daemon {
     pub fn post(&self, target: &str, authorization: &str, body: &str) -> Answer {
         let headers = [("Content-Type", "application/json"), ("Authorization", authorization)];
         http::post(self.address, target, &headers, body.as_bytes()).expect("the daemon answers")
+    }
+
+    /// One GET of the status page.
+    pub fn page(&self, target: &str) -> Answer {
+        http::get(self.page.expect("the page is on"), target).expect("the page answers")
     }
 
     /// Posts an event to `[source.chat]`, which must take it.

@@ -108,6 +108,11 @@ pub fn post(address: SocketAddr, target: &str, headers: &[(&str, &str)], body: &
     send(address, &request("POST", target, &headers, body))
 }
 
+/// One GET on a connection of its own.
+pub fn get(address: SocketAddr, target: &str) -> io::Result<Answer> {
+    send(address, &request("GET", target, &[("Connection", "close")], &[]))
+}
+
 /// Any bytes on a connection of their own, and the answer to them.
 pub fn send(address: SocketAddr, bytes: &[u8]) -> io::Result<Answer> {
     let mut client = Client::connect(address)?;

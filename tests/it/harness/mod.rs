@@ -60,6 +60,7 @@ impl World {
         world.set("freshdesk", "rate_per_minute", "100000");
         world.set("freshdesk", "timeout", "\"1s\"");
         world.set("server", "listen", "\"127.0.0.1:0\"");
+        world.set("status_page", "listen", "\"off\"");
         world.set("spool", "dir", &format!("{:?}", spool.display().to_string()));
         world.set("spool", "disk_free_min", "\"1MiB\"");
         world.set("delivery", "backoff", "{ first = \"100ms\", factor = 2.0, max = \"1s\", jitter = 0.0 }");
