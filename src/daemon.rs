@@ -22,7 +22,7 @@ use crate::status::listener::Listener;
 use crate::status::snapshot::Daemon as Facts;
 use crate::status::{Snapshot, Tally, snapshot};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
@@ -158,9 +158,7 @@ impl Daemon {
         let (spool, recovery) = Spool::open(&config.spool.dir, limits(config), clock.clone())?;
         let spool = Arc::new(spool);
         spool.when_broken(broken);
-        let listeners =
-            config.server.listen.iter().map(|address| gate::bind("server.listen", &address.to_string()));
-        let listeners = listeners.collect::<Result<Vec<_>, _>>()?;
+        let listeners = listeners(config)?;
         let tally = Arc::new(Tally::new(spool.clone(), clock.clone()));
         let sources = Arc::new(RwLock::new(Arc::new(by_name(&loaded))));
         let counted = tally.clone();
@@ -174,12 +172,7 @@ impl Daemon {
         let compiled = sources_of(&sources).as_ref().clone();
         let intake = Arc::new(Intake::new(intake_rooms((&spool, &clock, &tally, &pauses)), compiled));
         let workers = intake.run(&places.private, INTAKE_WORKERS, broken)?;
-        let gate = Gate::start(GateConfig {
-            listeners,
-            upstream: workers.socket().to_path_buf(),
-            limits: gate_limits(config),
-            trusted_proxies: config.server.trusted_proxies.clone(),
-        })?;
+        let gate = start_gate(config, listeners, &workers)?;
         dispatch.set_paused(pauses.of(DELIVERY).is_some());
         let running = dispatch.run(config.delivery.workers)?;
         let now = clock.monotonic();
@@ -400,6 +393,20 @@ impl Daemon {
         self.rooms.tally.store();
         ended
     }
+}
+
+fn listeners(config: &Config) -> Result<Vec<TcpListener>, BindError> {
+    let addresses = config.server.listen.iter();
+    addresses.map(|address| gate::bind("server.listen", &address.to_string())).collect()
+}
+
+fn start_gate(config: &Config, listeners: Vec<TcpListener>, workers: &Workers) -> Result<Gate, GateError> {
+    Gate::start(GateConfig {
+        listeners,
+        upstream: workers.socket().to_path_buf(),
+        limits: gate_limits(config),
+        trusted_proxies: config.server.trusted_proxies.clone(),
+    })
 }
 
 fn intake_rooms(

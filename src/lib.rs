@@ -67,7 +67,8 @@
 //!                         └── source is back ◀─┴─ no such source ──▶ held ─────┘
 //! ```
 //!
-//! One envelope of a conversation is in flight, and it is the conversation's head: the oldest that is not settled
+//! One envelope of a conversation is in flight, with those behind it whose notes go out in its own, and it is the
+//! conversation's head: the oldest that is not settled
 //! (dead ones are passed over unless `delivery.after_dead = "wait"`). A plan may be several writes; what is done is
 //! recorded after each, and a retry goes on behind it. What intake cannot understand is put as dead. A crash leaves
 //! what was in flight where it was before, in doubt if its attempt had begun. `drop` takes what is not in flight to
@@ -98,6 +99,8 @@
 //! | send | 429 | deferred, not an attempt; the whole account waits as told |
 //! | send | 401, 403 | deferred, not an attempt; delivery waits for a probe, intake goes on |
 //! | send | 400, 404, 405 … | dead with Freshdesk's field and code |
+//! | send | files too large for the ticket | goes without them, and says so |
+//! | send | several notes in one are refused | each goes alone, and only the one at fault is dead |
 //! | send | 5xx, cut off, silence, after bytes left | *unknown*: looked for in Freshdesk, twice, before it is sent again; what cannot be decided is dead |
 //! | send | crash | *unknown*, as its beginning is in the journal |
 //! | settle | the journal cannot be written | tried again with the next segment; a crash until then makes it *unknown* |
@@ -144,6 +147,9 @@
 //! | what left the house; what answers mean; looking | `src/freshdesk/*_tests.rs` |
 //! | the stand-in is as strict as the documentation | `src/sandbox/tests/` |
 //! | the real binary over real HTTP: kills, outages, resets after the commit, rude clients | `tests/it/` |
+//! | the status page: what it shows to whom, and in a browser | `tests/it/page.rs`, `tests/system/page.sh` |
+//! | alerts across restarts, by command and by URL | `tests/it/alert.rs` |
+//! | metrics and alerting rules, by promtool | `tests/system/metrics.sh` |
 //! | what admins type | `tests/by_hand.rs`, `tests/it/` |
 //! | the unit, the sync before the answer | `tests/run`, `tests/system/` |
 

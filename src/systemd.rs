@@ -2,10 +2,15 @@
 //!
 //! Everything here does nothing when systemd did not start us.
 
+mod repeats;
+
+use crate::clock::{Clock, SystemClock};
 use crate::status::Snapshot;
-use log::{Level, LevelFilter, Record};
+use log::{Level, LevelFilter, Log, Metadata, Record};
+use repeats::Repeats;
 use sd_notify::NotifyState;
 use std::io::{self, Write};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Target of records that are worth a notice (5), between warning and info.
@@ -63,7 +68,9 @@ pub fn status_line(snapshot: &Snapshot) -> String {
     let spool = &snapshot.spool;
     let waiting = spool.queued + spool.in_flight + spool.deferred;
     if let Some(reason) = &snapshot.intake.refusing {
-        return format!("{reason}, platforms get 503 and keep their events; {waiting} waiting");
+        let held = waiting + spool.held + spool.dead;
+        let count = if reason == "spool full" { format!(" ({held})") } else { String::new() };
+        return format!("{reason}{count}, platforms get 503 and keep their events; {waiting} waiting");
     }
     if let (Some(reason), Some(since)) = (&snapshot.freshdesk.reason, snapshot.freshdesk.trouble_seconds) {
         let next = crate::clock::spell(snapshot.freshdesk.next_probe_seconds.unwrap_or_default());
@@ -99,8 +106,51 @@ pub fn start_logging() {
         builder.filter_module(library, LevelFilter::Warn);
     }
     builder.format(move |out, record| write_record(out, record, for_journal));
+    let inner = builder.build();
+    let level = inner.filter();
+    let logger = Logger { inner, repeats: Mutex::default(), clock: SystemClock::new(), for_journal };
     // A second start, as in tests, keeps the first.
-    let _ = builder.try_init();
+    if log::set_boxed_logger(Box::new(logger)).is_ok() {
+        log::set_max_level(level);
+    }
+}
+
+/// Writes what is not too much of the same. Its `flush` writes the summaries that are due.
+struct Logger {
+    inner: env_logger::Logger,
+    repeats: Mutex<Repeats>,
+    clock: Arc<SystemClock>,
+    for_journal: bool,
+}
+
+impl Log for Logger {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        self.inner.enabled(metadata)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.inner.matches(record) {
+            return;
+        }
+        // One line per event and attempt is what the log is for; what needs attention may repeat.
+        let may_repeat = record.level() <= Level::Warn;
+        let is_admitted = !may_repeat || {
+            let mut repeats = self.repeats.lock().unwrap_or_else(PoisonError::into_inner);
+            repeats.admits(self.clock.monotonic(), priority_of(record), &record.args().to_string())
+        };
+        if is_admitted {
+            self.inner.log(record);
+        }
+        self.flush();
+    }
+
+    fn flush(&self) {
+        let due = self.repeats.lock().unwrap_or_else(PoisonError::into_inner).due(self.clock.monotonic());
+        for (priority, text) in due {
+            // Nobody is left to be told that stderr is gone.
+            let _ = write_line(&mut io::stderr(), priority, &text, self.for_journal);
+        }
+    }
 }
 
 fn write_record(out: &mut impl Write, record: &Record<'_>, for_journal: bool) -> io::Result<()> {
@@ -108,15 +158,23 @@ fn write_record(out: &mut impl Write, record: &Record<'_>, for_journal: bool) ->
     if is_library && record.level() == Level::Trace {
         return Ok(());
     }
-    // One record is one line, whatever a reason brings along.
-    let text = record.args().to_string().replace(['\n', '\r'], " ");
-    let priority = match (record.target(), record.level()) {
+    write_line(out, priority_of(record), &record.args().to_string(), for_journal)
+}
+
+/// The journal's number for how much it matters.
+fn priority_of(record: &Record<'_>) -> usize {
+    match (record.target(), record.level()) {
         (NOTICE_TARGET, _) => 5,
         (_, Level::Error) => 3,
         (_, Level::Warn) => 4,
         (_, Level::Info) => 6,
         (_, Level::Debug | Level::Trace) => 7,
-    };
+    }
+}
+
+fn write_line(out: &mut impl Write, priority: usize, text: &str, for_journal: bool) -> io::Result<()> {
+    // One record is one line, whatever a reason brings along.
+    let text = text.replace(['\n', '\r'], " ");
     if for_journal {
         return writeln!(out, "<{priority}>{text}");
     }
@@ -126,8 +184,7 @@ fn write_record(out: &mut impl Write, record: &Record<'_>, for_journal: bool) ->
 
 /// Log lines outside the journal carry their own time.
 fn out_time() -> crate::clock::Timestamp {
-    use crate::clock::Clock;
-    crate::clock::SystemClock::new().now()
+    SystemClock::new().now()
 }
 
 #[cfg(test)]
@@ -153,6 +210,43 @@ mod tests {
         );
         assert_eq!(written(NOTICE_TARGET, Level::Warn, "attempt deferred"), "<5>attempt deferred\n");
         assert_eq!(written("deskspool", Level::Error, "two\nlines"), "<3>two lines\n");
+    }
+
+    fn snapshot() -> Snapshot {
+        let mut snapshot = Snapshot::default();
+        snapshot.intake.per_hour = 41;
+        snapshot.delivery.per_hour = 38;
+        (snapshot.spool.queued, snapshot.spool.deferred, snapshot.spool.dead) = (2, 4, 5);
+        snapshot.spool.oldest_waiting_seconds = Some(660);
+        snapshot.freshdesk.state = "reachable".to_owned();
+        snapshot.freshdesk.last_success_seconds = Some(12);
+        snapshot
+    }
+
+    #[test]
+    fn the_status_line_says_how_it_stands() {
+        let check = |change: fn(&mut Snapshot), expect: &str| {
+            let mut snapshot = snapshot();
+            change(&mut snapshot);
+            assert_eq!(status_line(&snapshot), expect);
+        };
+        check(
+            |_| (),
+            "receiving 41/h, delivering 38/h; 6 waiting (oldest 11m), 5 dead; freshdesk ok 12s ago",
+        );
+        check(
+            |snapshot| {
+                let freshdesk = &mut snapshot.freshdesk;
+                freshdesk.state = "unreachable".to_owned();
+                freshdesk.reason = Some("timeout".to_owned());
+                (freshdesk.trouble_seconds, freshdesk.next_probe_seconds) = (Some(840), Some(60));
+            },
+            "Freshdesk unreachable for 14m (timeout); receiving normally, 6 waiting, next try in 1m",
+        );
+        check(
+            |snapshot| snapshot.intake.refusing = Some("spool full".to_owned()),
+            "spool full (11), platforms get 503 and keep their events; 6 waiting",
+        );
     }
 
     #[test]

@@ -33,7 +33,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     // `2h` in a filter is what `2h` is in the configuration.
     ("control", &["capture", "clock", "config::units", "dispatch", "freshdesk", "pauses", "spool", "status"]),
     ("alert", &["clock", "status"]),
-    ("page", &["clock", "control", "spool", "status"]),
+    ("page", &["clock", "control", "pauses", "spool", "status"]),
     ("sandbox", &["clock"]),
     ("systemd", &["clock", "status"]),
     (

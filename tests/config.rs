@@ -98,6 +98,16 @@ fn what_the_example_shows_without_a_default_is_understood() {
 }
 
 #[test]
+fn the_rules_that_the_example_shows_are_valid() {
+    let is_rules = std::cell::Cell::new(false);
+    let config = example(|line| {
+        is_rules.set(is_rules.get() || line == "# [[source.sendpulse.rule]]");
+        if is_rules.get() { line.trim_start_matches(['#', ' ']).to_owned() } else { line.to_owned() }
+    });
+    assert_eq!(config.sources[0].table.rule.as_ref().map(Vec::len), Some(2));
+}
+
+#[test]
 fn two_facts_and_a_source_are_enough() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = directory.path().join("deskspool.toml");

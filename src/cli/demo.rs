@@ -134,6 +134,9 @@ pub fn run(args: &DemoArgs) -> Outcome {
             "look at them as an agent would: {}/     Ctrl-C ends it and leaves nothing behind",
             sandbox.url()
         );
+        if let Some(page) = daemon.page_addresses().first() {
+            println!("and at the daemon as an admin would: http://{page}/");
+        }
         signals.forever().next();
         println!();
     }

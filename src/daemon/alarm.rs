@@ -27,15 +27,19 @@ pub(super) struct Alarm {
 }
 
 impl Alarm {
-    /// Looks again and again, as long as the daemon is there.
+    /// Looks at once and then again and again, as long as the daemon is there.
     pub fn start(daemon: &Arc<Daemon>) -> io::Result<Alarm> {
         let (stop, stopped) = channel();
         let daemon = Arc::downgrade(daemon);
         let life = move || {
-            while stopped.recv_timeout(LOOK_EVERY) == Err(RecvTimeoutError::Timeout) {
+            loop {
                 let Some(daemon) = daemon.upgrade() else { return };
                 if let Err(error) = daemon.alarm() {
                     log::warn!("alerts not looked for error={:?}", error.to_string());
+                }
+                drop(daemon);
+                if stopped.recv_timeout(LOOK_EVERY) != Err(RecvTimeoutError::Timeout) {
+                    return;
                 }
             }
         };

@@ -6,6 +6,7 @@ use crate::freshdesk::write::Write;
 use crate::spool::Change;
 use crate::status::snapshot::gauges;
 use crate::status::{Count, Tally};
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,8 +26,12 @@ impl Watch {
     pub fn start(rooms: Arc<Rooms>) -> io::Result<Watch> {
         let (stop, stopped) = channel();
         let life = move || {
+            let mut paused = names_of_pauses(&rooms);
             loop {
                 look(&rooms);
+                mark_pauses(&rooms, &mut paused);
+                // What repeated is summed up even when nothing else is said.
+                log::logger().flush();
                 if stopped.recv_timeout(LOOK_EVERY) != Err(RecvTimeoutError::Timeout) {
                     return;
                 }
@@ -45,6 +50,18 @@ impl Watch {
             let _ = thread.join();
         }
     }
+}
+
+fn names_of_pauses(rooms: &Rooms) -> BTreeSet<String> {
+    rooms.pauses.all().into_keys().collect()
+}
+
+/// What was paused or goes on since the last look explains a bend in a picture.
+fn mark_pauses(rooms: &Rooms, before: &mut BTreeSet<String>) {
+    let now = names_of_pauses(rooms);
+    now.difference(before).for_each(|what| rooms.tally.mark(&format!("{what} paused")));
+    before.difference(&now).for_each(|what| rooms.tally.mark(&format!("{what} resumed")));
+    *before = now;
 }
 
 fn look(rooms: &Rooms) {

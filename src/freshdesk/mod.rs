@@ -108,9 +108,17 @@ pub fn call(write: &write::Write, ticket: &str) -> (&'static str, String) {
 /// The body that a write would have, for people; the marker is only hinted at.
 pub fn preview(write: &write::Write) -> serde_json::Value {
     const MARKER: &str = "ds-…";
+    let with_files = |mut body: serde_json::Value, files: &[write::Attachment]| {
+        if !files.is_empty() {
+            body["attachments"] = files.iter().map(|file| format!("{file:?}")).collect();
+        }
+        body
+    };
     match write {
-        write::Write::CreateTicket(fields) => request::ticket(fields, MARKER, None).unwrap_or_default(),
-        write::Write::AddNote(note) => request::note(note, MARKER),
+        write::Write::CreateTicket(fields) => {
+            with_files(request::ticket(fields, MARKER, None).unwrap_or_default(), &fields.attachments)
+        }
+        write::Write::AddNote(note) => with_files(request::note(note, MARKER), &note.attachments),
         write::Write::UpdateTicket(update) => request::update_preview(update),
         write::Write::PutContact(contact) => contact::preview(contact),
     }

@@ -57,7 +57,7 @@ impl Page {
                 if !filter.may_pass(entry, *in_flight) {
                     continue;
                 }
-                let row = self.rooms.row(*id, entry, *in_flight)?;
+                let row = without_names(self.rooms.row(*id, entry, *in_flight)?);
                 if filter.passes(&row) {
                     if found.rows.len() == most {
                         found.has_more = true;
@@ -85,7 +85,7 @@ impl Page {
             before = *last;
             *left = left.saturating_sub(page.len());
             for (id, settled) in &page {
-                let row = Row::settled(*id, settled, now);
+                let row = without_names(Row::settled(*id, settled, now));
                 if filter.passes(&row) {
                     if found.rows.len() == most {
                         found.has_more = true;
@@ -187,6 +187,11 @@ impl Page {
         let path = if url.starts_with("http://") { "tickets" } else { "a/tickets" };
         format!("<a href=\"{url}/{path}/{ticket}\" rel=noreferrer>ticket {ticket}</a>")
     }
+}
+
+/// Neither shown nor searched: who may see a list may not find out by guessing either.
+fn without_names(row: Row) -> Row {
+    Row { requester: None, conversation: String::new(), ..row }
 }
 
 /// Where requests came from, and why; what they brought is for the command line.

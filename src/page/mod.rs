@@ -26,6 +26,7 @@ mod pictures;
 
 use crate::clock::Timestamp;
 use crate::control::{Refused as Refusal, Rooms};
+use crate::pauses::{DELIVERY, INTAKE};
 use crate::spool::State;
 use crate::status::listener::{Answer, Asked};
 use crate::status::prometheus::{self, Exposed};
@@ -110,6 +111,9 @@ impl Page {
     }
 
     fn readiness(&self) -> Answer {
+        if self.rooms.pauses.is_intake_paused() {
+            return text(503, "paused\n");
+        }
         match self.rooms.spool.unhealthy_reason() {
             None => text(200, "ok\n"),
             Some(reason) => text(503, &format!("{reason}\n")),
@@ -120,6 +124,14 @@ impl Page {
         let daemon = self.rooms.daemon.read().unwrap_or_else(PoisonError::into_inner);
         let rooms = &*self.rooms;
         Ok(snapshot(&daemon, &*rooms.clock, (&rooms.spool, &rooms.dispatch, &rooms.tally, &rooms.pauses))?)
+    }
+
+    /// What can be paused, and whether it is.
+    fn paused(&self, snapshot: &Snapshot) -> Vec<(String, bool)> {
+        let pauses = self.rooms.pauses.all();
+        let sources = snapshot.sources.iter().map(|view| view.name.as_str());
+        let all = [INTAKE, DELIVERY].into_iter().chain(sources);
+        all.map(|what| (what.to_owned(), pauses.contains_key(what))).collect()
     }
 
     fn metrics(&self) -> Result<Answer, Refusal> {
@@ -140,7 +152,7 @@ impl Page {
             too_large: (self.asks.too_large)(),
             configured_at: Timestamp(now.0.saturating_sub(millis(configured_ago))),
             is_configured_as_on_disk,
-            paused: vec![("delivery".to_owned(), snapshot.delivery.paused_seconds > 0)],
+            paused: self.paused(&snapshot),
         });
         Ok(Answer { body: exposition, ..typed(200, prometheus::CONTENT_TYPE) })
     }

@@ -28,11 +28,7 @@ impl Page {
             self.tables(&snapshot)?,
             LEGEND.to_owned(),
         ];
-        let main = format!(
-            "{}{}",
-            head(&snapshot, &self.host()),
-            format_args!("<main>{}</main>", sections.concat())
-        );
+        let main = format!("{}<main>{}</main>", head(&snapshot, &self.host()), sections.concat());
         let title = match snapshot.needs_you.len() {
             0 => "deskspool".to_owned(),
             needs => format!("({needs}) deskspool"),
@@ -186,6 +182,10 @@ fn answers(snapshot: &Snapshot) -> String {
     let delivered = list_of(&[("state", "delivered"), ("since", "1h")]);
     let waits = freshdesk.trouble_seconds.is_some();
     let second = match (waits, delivery.paused_seconds, delivery.median_seconds) {
+        _ if delivery.paused.is_some() => {
+            let said = delivery.paused.as_deref().unwrap_or_default();
+            chip("warn", "delivery is paused", said, "#needs")
+        }
         (true, ..) => chip("bad", "delivery waits", "nothing is lost", "#waiting-now"),
         (_, 0, median) => {
             let median =
@@ -288,7 +288,7 @@ fn spans(chosen: Span) -> String {
 fn source_row(view: &SourceView, strips: &pictures::Strips) -> String {
     let name = view.name.as_str();
     let of = |state: &str, since: &str| list_of(&[("state", state), ("source", name), ("since", since)]);
-    let strip = strips.get(name).map_or_else(String::new, String::clone);
+    let strip = strips.get(name).cloned().unwrap_or_default();
     format!(
         "<tr><th scope=row><a href=\"{}\">{}</a></th><td class=n data-label=last>{}</td><td class=wide>{strip}</td>\
          <td class=n data-label=in>{}</td><td class=n data-label=delivered>{}</td><td class=n data-label=filtered>{}</td>\

@@ -1,6 +1,7 @@
 //! The road end to end: the real binary over real HTTP against the stand-in for Freshdesk, one behaviour per file.
 
 mod account;
+mod alert;
 mod answers;
 mod commit_then_reset;
 mod freshdesk_answers;

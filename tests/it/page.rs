@@ -121,6 +121,8 @@ fn the_page_shows_numbers_and_the_past_and_no_customer() {
         }
         assert!(!answer.body.contains("style="), "{path} has a style the policy forbids");
     }
+    let guessed = daemon.page("/list?match=lucia").body;
+    assert!(guessed.contains("Nothing like that"), "a customer can be guessed");
     let overview = daemon.page("/").body;
     for part in [
         "Freshdesk unreachable",
