@@ -6,9 +6,10 @@
 
 pub mod zone;
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A moment in wall time, in milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -74,6 +75,93 @@ pub fn spell(seconds: u64) -> String {
     }
 }
 
+/// A step of the wall clock that is no passing of time. Networks set clocks by less without anybody noticing.
+pub const JUMP_MIN: Duration = Duration::from_secs(30);
+/// How long the readings from before a jump are understood.
+const ERA_KEPT: Duration = Duration::from_secs(8 * 86_400);
+/// Jumps that are remembered.
+const ERAS_MAX: usize = 16;
+/// A clock that says less was never set: 2020-01-01T00:00:00Z.
+pub const SET_SINCE: Timestamp = Timestamp(1_577_836_800_000);
+
+/// The wall clock was set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Jump {
+    /// What it would say.
+    pub from: Timestamp,
+    /// What it says.
+    pub to: Timestamp,
+}
+
+/// A stretch of time without a jump: its first reading, and the last with its monotonic moment.
+#[derive(Clone, Copy, Debug)]
+struct Era {
+    first: Timestamp,
+    last: (Timestamp, Duration),
+}
+
+impl Era {
+    /// What the clock would say at a monotonic moment, had it not been set since.
+    fn reading(&self, at: Duration) -> Timestamp {
+        self.last.0.plus(at.saturating_sub(self.last.1))
+    }
+
+    /// How long ago it said `moment`, if it did.
+    fn since(&self, moment: Timestamp, at: Duration) -> Option<Duration> {
+        let was_read = self.first <= moment && moment <= self.last.0.plus(JUMP_MIN);
+        was_read.then(|| at.saturating_sub(self.last.1) + self.last.0.since(moment))
+    }
+}
+
+/// The wall clock's readings since this process began, and its jumps: tells how old something really is whose
+/// moment was read before the clock was set.
+#[derive(Debug)]
+pub struct Eras {
+    began: Duration,
+    eras: VecDeque<Era>,
+}
+
+impl Eras {
+    /// The first reading.
+    pub fn new(wall: Timestamp, monotonic: Duration) -> Eras {
+        let reading = (wall, monotonic);
+        Eras { began: monotonic, eras: [Era { first: wall, last: reading }].into() }
+    }
+
+    /// A reading; whether the clock has jumped since the last one.
+    pub fn observe(&mut self, wall: Timestamp, monotonic: Duration) -> Option<Jump> {
+        let era = self.eras.back_mut().expect("there is always one");
+        let from = era.reading(monotonic);
+        if wall.since(from).max(from.since(wall)) < JUMP_MIN {
+            // Drift is followed, or it would add up to a jump.
+            era.last = (wall, monotonic);
+            return None;
+        }
+        self.eras.push_back(Era { first: wall, last: (wall, monotonic) });
+        Some(Jump { from, to: wall })
+    }
+
+    /// What the clock says, and what it would say had it not been set: each is the right one for moments that were
+    /// read before it was.
+    pub fn readings(&mut self, monotonic: Duration) -> impl Iterator<Item = Timestamp> {
+        let is_over = |era: &Era| era.last.1 + ERA_KEPT < monotonic;
+        while self.eras.len() > 1 && (self.eras.len() > ERAS_MAX || self.eras.front().is_some_and(is_over)) {
+            self.eras.pop_front();
+        }
+        self.eras.iter().rev().map(move |era| era.reading(monotonic))
+    }
+
+    /// How long ago `moment` was. One that no clock of this process has said, and that lies in the future or before
+    /// clocks are set, tells nothing: it was before this process began, and that is all.
+    pub fn age(&self, moment: Timestamp, (wall, monotonic): (Timestamp, Duration)) -> Duration {
+        let in_era = self.eras.iter().rev().find_map(|era| era.since(moment, monotonic));
+        in_era.unwrap_or_else(|| match moment >= SET_SINCE && moment <= wall {
+            true => wall.since(moment),
+            false => monotonic.saturating_sub(self.began),
+        })
+    }
+}
+
 /// Where a room gets its time from.
 pub trait Clock: Send + Sync {
     /// Wall time. It may jump in either direction.
@@ -84,11 +172,17 @@ pub trait Clock: Send + Sync {
     fn sleep(&self, duration: Duration);
 }
 
-/// The machine's clock.
+/// The machine's clock. Its monotonic reading goes on while the machine is suspended.
 pub struct SystemClock {
-    started: Instant,
+    started: Duration,
     /// The wall time when it was started, when it is not the machine's.
     set_to: Option<Timestamp>,
+}
+
+fn since_boot() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or_default();
+    Duration::new(seconds, u32::try_from(now.tv_nsec).unwrap_or_default())
 }
 
 impl SystemClock {
@@ -100,21 +194,21 @@ impl SystemClock {
     /// A clock that runs with the machine's but shows another time: `now` at this moment. For replaying requests
     /// that were signed at their own time; none shows the machine's.
     pub fn set_to(now: Option<Timestamp>) -> Arc<SystemClock> {
-        Arc::new(SystemClock { started: Instant::now(), set_to: now })
+        Arc::new(SystemClock { started: since_boot(), set_to: now })
     }
 }
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         if let Some(set_to) = self.set_to {
-            return set_to.plus(self.started.elapsed());
+            return set_to.plus(self.monotonic());
         }
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Timestamp(millis(since_1970))
     }
 
     fn monotonic(&self) -> Duration {
-        self.started.elapsed()
+        since_boot().saturating_sub(self.started)
     }
 
     fn sleep(&self, duration: Duration) {
@@ -188,6 +282,46 @@ mod tests {
         check(951_782_400, "2000-02-29T00:00:00Z");
         check(1_763_712_073, "2025-11-21T08:01:13Z");
         check(4_102_444_799, "2099-12-31T23:59:59Z");
+    }
+
+    const TODAY: Timestamp = Timestamp(1_763_712_000_000);
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn what_was_read_before_a_jump_keeps_its_age() {
+        let mut eras = Eras::new(Timestamp(60_000), seconds(0));
+        assert_eq!(eras.observe(Timestamp(160_000), seconds(100)), None);
+        let jump = Jump { from: Timestamp(170_000), to: TODAY };
+        assert_eq!(eras.observe(TODAY, seconds(110)), Some(jump));
+        assert_eq!(eras.observe(TODAY.plus(seconds(90)), seconds(200)), None);
+        let now = (TODAY.plus(seconds(90)), seconds(200));
+        let check = |moment: Timestamp, expect: u64| assert_eq!(eras.age(moment, now), seconds(expect));
+        check(Timestamp(100_000), 160);
+        check(TODAY, 90);
+        // Of an earlier process, whose clock was right; was never set; was ahead.
+        check(Timestamp(TODAY.0 - 86_400_000), 86_490);
+        check(Timestamp(5_000), 200);
+        check(TODAY.plus(seconds(86_400)), 200);
+        let readings: Vec<Timestamp> = eras.readings(seconds(200)).collect();
+        assert_eq!(readings, [TODAY.plus(seconds(90)), Timestamp(260_000)]);
+        assert_eq!(eras.readings(seconds(9 * 86_400)).count(), 1, "a jump is forgotten after days");
+    }
+
+    #[test]
+    fn drift_is_no_jump_and_a_step_back_is() {
+        let mut eras = Eras::new(TODAY, seconds(0));
+        let mut wall = TODAY;
+        for hour in 1..1000 {
+            wall = wall.plus(seconds(3602));
+            assert_eq!(eras.observe(wall, seconds(3600 * hour)), None);
+        }
+        let back = Timestamp(wall.0 - 365 * 86_400_000);
+        let jump = eras.observe(back, seconds(3600 * 999));
+        assert_eq!(jump, Some(Jump { from: wall, to: back }));
+        assert_eq!(eras.age(Timestamp(wall.0 - 60_000), (back, seconds(3600 * 999))), seconds(60));
     }
 
     #[test]

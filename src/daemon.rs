@@ -35,6 +35,8 @@ use watch::Watch;
 const INTAKE_WORKERS: usize = 4;
 /// A write may still be done by Freshdesk this long after our client has given up waiting for it.
 const LATE_COMMIT: Duration = Duration::from_secs(5);
+/// No wait that Freshdesk asks for is longer (`freshdesk/answer.rs` cuts it), with time to spare.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(2 * 3600);
 /// Bodies of all requests together that are being received.
 const BODY_BUDGET_BYTES_MIN: u64 = 32 << 20;
 
@@ -452,6 +454,8 @@ fn limits(config: &Config) -> Limits {
         bytes_max: config.spool.bytes_max,
         disk_free_min: config.spool.disk_free_min_bytes,
         keep_delivered: config.spool.keep_delivered,
+        keep_dead: config.spool.keep_dead,
+        wait_max: config.delivery.backoff.max.max(RETRY_AFTER_MAX).max(config.freshdesk.timeout * 2),
         pass_dead: config.delivery.after_dead == AfterDead::Pass,
     }
 }

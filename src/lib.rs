@@ -108,7 +108,9 @@
 //! | send | 5xx, cut off, silence, after bytes left | *unknown*: looked for in Freshdesk, twice, before it is sent again; what cannot be decided is dead |
 //! | send | crash | *unknown*, as its beginning is in the journal |
 //! | settle | the journal cannot be written | tried again with the next segment; a crash until then makes it *unknown* |
-//! | always | older than `give_up_after`, five attempts at least | dead, never deleted |
+//! | always | older than `give_up_after`, five attempts at least, and Freshdesk can be reached | dead |
+//! | always | dead for `spool.keep_dead` | leaves as if an admin had dropped it: history knows it, the log says so |
+//! | always | the wall clock is set | the log says so; due times, windows, ages and history go by what has really passed while the process runs |
 //!
 //! # Threads
 //!
@@ -145,6 +147,7 @@
 //! | a broken configuration and the exact words it gets | `tests/bad-config/<case>/` |
 //! | spool: reopened, torn, damaged, full; order and heads | `src/spool/tests.rs` |
 //! | order, pace, doubt and give-up with a manual clock | `src/dispatch/tests.rs` |
+//! | the clock is set: 1970 to today, back by a year, on by a week | `tests/system/clock.sh`, `src/dispatch/tests.rs`, `src/spool/tests.rs` |
 //! | months with outages, faults, kills and clock jumps, from seeds: loss, doubles, order, pace | `src/dispatch/simulation/` |
 //! | what left the house; what answers mean; looking | `src/freshdesk/*_tests.rs` |
 //! | the stand-in is as strict as the documentation | `src/sandbox/tests/` |

@@ -97,7 +97,6 @@ const CRATES: &[(&str, &[&str])] = &[
 /// Who may ask the operating system for the time, or sleep.
 const TIME: &[(&str, &str, &str)] = &[
     ("src/clock.rs", "SystemTime::now", "it is the clock"),
-    ("src/clock.rs", "Instant::now", "it is the clock"),
     ("src/clock.rs", "thread::sleep", "it is the clock"),
     ("src/gate/answer.rs", "Instant::now", "tests: a deadline of tiny_http's answer"),
     ("src/gate/connection.rs", "Instant::now", "the deadline of an answer on a client's socket"),

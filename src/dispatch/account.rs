@@ -128,6 +128,11 @@ impl Account {
     pub fn reconfigure(&mut self, rate_per_minute: u32, backoff: Backoff, now: Duration) {
         self.all.limit = rate_per_minute.max(1) as usize;
         self.backoff = backoff;
+        self.try_now(now);
+    }
+
+    /// Something has changed that may end the trouble: the next probe is due.
+    pub fn try_now(&mut self, now: Duration) {
         if let Some(trouble) = &mut self.trouble {
             trouble.probe_at = now;
         }

@@ -1,6 +1,6 @@
 //! One attempt at one envelope: look if in doubt, write what its plan says, settle what it came to.
 
-use super::{Delivery, Dispatch, Noted, Orders, Planned, age, marker};
+use super::{Delivery, Dispatch, Noted, Orders, Planned, marker};
 use crate::clock::Timestamp;
 use crate::freshdesk::outcome::{Cause, Looked, Outcome};
 use crate::freshdesk::write::{Requester, Write};
@@ -135,10 +135,10 @@ impl Dispatch {
     /// Logs and settles.
     pub(super) fn record(&self, lease: &Lease, change: Change) -> Result<(), QueueError> {
         let envelope = &lease.envelope;
-        let now = self.clock.now();
-        log_change(envelope.id, &envelope.source, &change, age(envelope, now));
+        let age = self.spool.age(envelope.received_at);
+        log_change(envelope.id, &envelope.source, &change, age);
         let delivery = match &change {
-            Change::Delivered { ticket, .. } => Some(Delivery { ticket: *ticket, age: age(envelope, now) }),
+            Change::Delivered { ticket, .. } => Some(Delivery { ticket: *ticket, age }),
             _ => None,
         };
         (self.observer)(envelope, &Noted::Settled(&change));
@@ -355,7 +355,9 @@ impl Attempt<'_> {
             return self.deferred(self.lease.attempts, self.after(BEHIND_THE_ACCOUNT), doubt, reason);
         }
         let attempts = self.lease.attempts + 1;
-        let old_enough = age(&self.lease.envelope, self.dispatch.clock.now()) >= self.orders.give_up_after;
+        let age = self.dispatch.spool.age(self.lease.envelope.received_at);
+        // That nobody can be reached is no envelope's fault: after days without a line none is given up at once.
+        let old_enough = age >= self.orders.give_up_after && cause != Cause::Unreachable;
         if old_enough && attempts >= ATTEMPTS_MIN {
             let days = self.orders.give_up_after.as_secs() / 86_400;
             let after = if days > 0 {

@@ -20,13 +20,13 @@ mod together;
 pub use account::{Account, Permit, Trouble};
 
 use crate::backoff::{Backoff, Dice};
-use crate::clock::{Clock, Timestamp};
+use crate::clock::Clock;
 use crate::freshdesk::Desk;
 use crate::freshdesk::outcome::{Calls, Cause, Outcome, Rate};
 use crate::freshdesk::write::Write;
 use crate::spool::{Change, Envelope, Id, Lease, Leased, QueueError, Spool, hash_of};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
@@ -104,6 +104,8 @@ pub struct Dispatch {
     account_wake: Condvar,
     dice: Mutex<Dice>,
     is_stopping: AtomicBool,
+    /// Of the spool's clock.
+    jumps_seen: AtomicU64,
     is_paused: AtomicBool,
     delivered: Box<Delivered>,
     observer: Box<Observer>,
@@ -165,6 +167,7 @@ impl Dispatch {
             account_wake: Condvar::new(),
             dice: Mutex::new(Dice::random()),
             is_stopping: AtomicBool::new(false),
+            jumps_seen: AtomicU64::new(0),
             is_paused: AtomicBool::new(false),
             delivered,
             observer: Box::new(|_, _| ()),
@@ -287,6 +290,11 @@ impl Dispatch {
         if self.is_paused.load(Ordering::Acquire) {
             return Ok(Step::Wait(WAIT_MAX));
         }
+        let jumps = self.spool.clock_jumps();
+        if self.jumps_seen.swap(jumps, Ordering::AcqRel) != jumps {
+            // With a clock that is right certificates may be valid: what failed before is tried at once.
+            self.account().try_now(now);
+        }
         // Whether there is something to do is asked before the budget, or idle workers would eat it.
         let lease = match self.spool.lease_due()? {
             Leased::One(lease) => lease,
@@ -379,9 +387,4 @@ pub fn marker(identity: &[u8; 16], id: Id, step: u32) -> String {
         bits <<= 5;
     }
     marker
-}
-
-/// Where an envelope's age is counted from and what it is now.
-fn age(envelope: &Envelope, now: Timestamp) -> Duration {
-    now.since(envelope.received_at)
 }

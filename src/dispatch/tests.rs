@@ -1,7 +1,7 @@
 //! Delivery against a scripted Freshdesk and a manual clock: days pass in milliseconds.
 
 use super::*;
-use crate::clock::ManualClock;
+use crate::clock::{ManualClock, Timestamp};
 use crate::freshdesk::outcome::Looked;
 use crate::freshdesk::write::{ContactFields, NoteFields, Requester, TicketFields, UpdateFields};
 use crate::spool::{Change, Limits, State};
@@ -586,4 +586,63 @@ fn markers_differ_by_spool_envelope_and_step() {
         assert_eq!(one.len(), 23);
         assert!(!all[index + 1..].contains(one));
     }
+}
+
+/// One minute after a boot without a clock.
+const UNSET: Timestamp = Timestamp(60_000);
+
+#[test]
+fn what_came_in_before_the_clock_was_set_is_given_up_when_it_is_old_and_not_before() {
+    let mut rig = Rig::new();
+    rig.clock.jump_to(UNSET);
+    rig.restart();
+    let id = rig.put("a", "hello");
+    rig.always(Some(Answer::LostUnanswered));
+    rig.run_for(Duration::from_secs(600));
+    rig.clock.jump_to(START);
+    rig.run_for(Duration::from_secs(2 * 86_400));
+    assert_eq!(rig.reason(id).0, State::Deferred, "it is two days old, whatever its stamp says");
+    rig.run_for(Duration::from_secs(2 * 86_400));
+    assert!(rig.reason(id).1.starts_with("gave up after 3d"), "{:?}", rig.reason(id));
+}
+
+#[test]
+fn a_clock_that_is_set_back_by_a_year_keeps_nobody_waiting() {
+    let rig = Rig::new();
+    rig.put("a", "hello");
+    rig.script([Answer::Deferred(Cause::Server, None), Answer::LostUnanswered]);
+    rig.run_for(Duration::from_secs(30));
+    rig.clock.jump_to(Timestamp(START.0 - 365 * 86_400_000));
+    rig.run_for(Duration::from_secs(300));
+    assert_eq!(rig.written(), owned(&[(1, "hello")]));
+}
+
+#[test]
+fn what_is_old_because_the_machine_slept_for_a_week_is_not_given_up_for_want_of_a_line() {
+    let rig = Rig::new();
+    let id = rig.put("a", "hello");
+    rig.script(vec![Answer::Deferred(Cause::Server, None); 6]);
+    rig.run_for(Duration::from_secs(600));
+    rig.clock.advance(Duration::from_secs(7 * 86_400));
+    rig.always(Some(Answer::Deferred(Cause::Unreachable, None)));
+    rig.run_for(Duration::from_secs(3600));
+    rig.always(None);
+    rig.run_for(Duration::from_secs(3600));
+    assert_eq!(rig.written(), owned(&[(1, "hello")]), "{:?}", rig.spool().entry(id).unwrap());
+}
+
+#[test]
+fn when_the_clock_is_set_what_failed_before_is_tried_at_once() {
+    let mut rig = Rig::new();
+    rig.clock.jump_to(UNSET);
+    rig.restart();
+    rig.put("a", "hello");
+    // No certificate is valid in 1970.
+    rig.always(Some(Answer::Deferred(Cause::Unreachable, None)));
+    rig.run_for(Duration::from_secs(7200));
+    rig.always(None);
+    rig.clock.jump_to(START);
+    // The probe, and then the write.
+    rig.run_for(Duration::from_secs(2));
+    assert_eq!(rig.written(), owned(&[(1, "hello")]));
 }

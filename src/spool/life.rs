@@ -55,9 +55,6 @@ pub enum Touched {
     Unknown,
 }
 
-/// Longer than any backoff or `Retry-After`: a due time further away was written by a clock that was wrong.
-const WAIT_LONGEST: Duration = Duration::from_secs(2 * 86_400);
-
 impl Spool {
     /// Leases the earliest due head of a conversation that has nothing in flight.
     pub fn lease_due(&self) -> Answer<Leased> {
@@ -70,7 +67,9 @@ impl Spool {
             return Ok(Leased::NotBefore(now.plus(Duration::from_secs(1))));
         }
         // A clock that was ahead and was set back has left due times that no wait of ours explains.
-        if let Some(lease) = shared.first_leasable(&mut core, now.plus(WAIT_LONGEST)..Timestamp(u64::MAX))? {
+        if let Some(lease) =
+            shared.first_leasable(&mut core, now.plus(shared.limits().wait_max)..Timestamp(u64::MAX))?
+        {
             return Ok(Leased::One(lease));
         }
         if let Some(lease) =
@@ -218,7 +217,7 @@ impl Spool {
 }
 
 impl Shared {
-    fn touch(&self, core: &mut Core, id: Id, change: &Change) -> Answer<Touched> {
+    pub(super) fn touch(&self, core: &mut Core, id: Id, change: &Change) -> Answer<Touched> {
         if core.flights.contains_key(&id) {
             return Ok(Touched::InFlight);
         }

@@ -54,6 +54,7 @@
 //! - The queue is in memory first (`overlay`, `index`), so telling it something cannot fail; a disk that fails
 //!   delays only when it gets to the tables. Only `tables` names `sled`.
 
+mod age;
 mod clean;
 mod codec;
 mod disk;
@@ -93,7 +94,7 @@ pub use row::Settled;
 pub use salvage::{Salvaged, Stretch, salvage};
 pub use tables::QueueError;
 
-use crate::clock::{Clock, Timestamp};
+use crate::clock::{Clock, Eras};
 use ground::Ground;
 use group::{Group, Waiter};
 use journal::Files;
@@ -125,6 +126,10 @@ pub struct Limits {
     pub disk_free_min: u64,
     /// How long settled envelopes are remembered.
     pub keep_delivered: Duration,
+    /// How long dead ones stay, from their last attempt on.
+    pub keep_dead: Duration,
+    /// The longest that anything is deferred: a due time further away was put down by a clock that was ahead.
+    pub wait_max: Duration,
     /// Whether envelopes behind a dead one of their conversation are delivered.
     pub pass_dead: bool,
 }
@@ -136,6 +141,8 @@ impl Default for Limits {
             bytes_max: 2 << 30,
             disk_free_min: 512 << 20,
             keep_delivered: Duration::from_secs(7 * 86_400),
+            keep_dead: Duration::from_secs(90 * 86_400),
+            wait_max: Duration::from_secs(2 * 86_400),
             pass_dead: true,
         }
     }
@@ -269,6 +276,8 @@ struct Shared {
     reserve: disk::Reserve,
     queue: Queue,
     clock: Arc<dyn Clock>,
+    /// The wall clock's readings, and how often it was set.
+    eras: Mutex<(Eras, u64)>,
     limits: RwLock<Limits>,
     core: Mutex<Core>,
     commit_wake: Condvar,
@@ -494,11 +503,11 @@ impl Shared {
         let mut receipt = Receipt::default();
         let mut fresh: Vec<Envelope> = Vec::with_capacity(envelopes.len());
         let mut seen = HashSet::new();
-        let now = self.clock.now();
+        self.now();
         for mut envelope in envelopes {
             let here = core.arriving.contains_key(&envelope.dedupe)
                 || !seen.insert(envelope.dedupe)
-                || self.queue.is_duplicate(envelope.dedupe, now).map_err(|error| self.unreadable(&error))?;
+                || self.is_known(&envelope).map_err(|error| self.unreadable(&error))?;
             if here {
                 receipt.duplicates += 1;
                 continue;
@@ -566,9 +575,5 @@ impl Shared {
             }
         };
         free.saturating_sub(core.appended.saturating_sub(appended).saturating_mul(2))
-    }
-
-    fn now(&self) -> Timestamp {
-        self.clock.now()
     }
 }

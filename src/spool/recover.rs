@@ -16,7 +16,7 @@ use super::replay::{ReadError, Replay};
 use super::stock::Stock;
 use super::tables::QueueError;
 use super::{Core, Group, Limits, OpenError, Shared, disk};
-use crate::clock::Clock;
+use crate::clock::{Clock, Eras};
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
@@ -114,6 +114,7 @@ pub fn open(
         files,
         reserve,
         queue,
+        eras: Mutex::new((Eras::new(clock.now(), clock.monotonic()), 0)),
         clock,
         limits: RwLock::new(limits),
         core: Mutex::new(core),
@@ -124,6 +125,7 @@ pub fn open(
         on_broken: OnceLock::new(),
         _lock: lock,
     };
+    shared.tell_unset_clock();
     Ok((shared, segments.last().map_or(1, |last| last + 1), recovery))
 }
 

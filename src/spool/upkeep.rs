@@ -15,9 +15,11 @@ const COPIES_PER_STEP: usize = 64;
 const TRIM_INTERVAL: Duration = Duration::from_secs(60);
 /// How long it is until a queue that could not be written is tried again.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// How often dead letters are looked through for old ones while there is work.
+const SIFT_INTERVAL: Duration = Duration::from_secs(3600);
 
 #[derive(Debug, Error)]
-enum UpkeepError {
+pub enum UpkeepError {
     #[error(transparent)]
     Queue(#[from] QueueError),
     #[error("journal: {0}")]
@@ -27,6 +29,7 @@ enum UpkeepError {
 /// The upkeep thread's life.
 pub fn tend_until_stopped(shared: &Shared) {
     let mut trimmed_at = shared.clock.monotonic();
+    let mut sifted_at = trimmed_at;
     let (mut seen, mut told) = (0, String::new());
     while let Some(work) = shared.wait_for_change(seen, !told.is_empty()) {
         seen = work;
@@ -35,6 +38,10 @@ pub fn tend_until_stopped(shared: &Shared) {
         if shared.clock.monotonic().saturating_sub(trimmed_at) >= TRIM_INTERVAL {
             trimmed_at = shared.clock.monotonic();
             result = result.and_then(|()| shared.trim());
+        }
+        if shared.clock.monotonic().saturating_sub(sifted_at) >= SIFT_INTERVAL {
+            sifted_at = shared.clock.monotonic();
+            result = result.and_then(|()| Ok(shared.drop_old_dead()?));
         }
         let error = result.err().map(|error| error.to_string()).unwrap_or_default();
         if !error.is_empty() && error != told {
@@ -270,10 +277,10 @@ impl Shared {
         }
     }
 
-    fn trim(&self) -> Result<(), UpkeepError> {
+    pub(super) fn trim(&self) -> Result<(), UpkeepError> {
         // So that a power cut costs a minute of history and numbers, not weeks where little comes in.
         self.queue.step()?;
-        let now = self.now();
+        let now = self.earliest_reading();
         let mut after = Some(Hash::default());
         while let Some(from) = after {
             // Under the lock, or an identity that is renewed meanwhile would be forgotten.

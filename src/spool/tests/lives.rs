@@ -373,7 +373,7 @@ impl Claims<'_> {
     }
 
     /// A time at which everything is due.
-    pub fn later(&self) -> Timestamp {
+    pub fn later(&self) -> crate::clock::Timestamp {
         self.world.clock.now().plus(Duration::from_secs(3600))
     }
 
