@@ -222,12 +222,18 @@ impl Daemon {
         let control = Control::listen(&places.control, daemon.rooms.clone());
         let control = control.map_err(|error| StartError::Control { path: places.control.clone(), error })?;
         *daemon.control.lock().unwrap_or_else(PoisonError::into_inner) = Some(control);
-        let _ = daemon.watch.set(Watch::start(daemon.rooms.clone())?);
-        let _ = daemon.alarm.set(Alarm::start(&daemon)?);
-        if let Some(page) = daemon.start_page(&places.private.join(PAGE_SOCKET)) {
-            let _ = daemon.page.set(page);
-        }
+        daemon.start_beside_the_road(&places.private.join(PAGE_SOCKET))?;
         Ok((daemon, recovery))
+    }
+
+    /// What looks on: the history, the alerts, the status page.
+    fn start_beside_the_road(self: &Arc<Self>, page_socket: &Path) -> io::Result<()> {
+        let _ = self.watch.set(Watch::start(self.rooms.clone())?);
+        let _ = self.alarm.set(Alarm::start(self)?);
+        if let Some(page) = self.start_page(page_socket) {
+            let _ = self.page.set(page);
+        }
+        Ok(())
     }
 
     /// The status page, if it is on. It is no part of the road: without it, events are received and delivered.
