@@ -12,7 +12,7 @@ use crate::gate::{self, BindError, Gate, GateConfig, GateError};
 use crate::intake::{Intake, IntakeRooms, Workers};
 use crate::pauses::{DELIVERY, Pauses};
 use crate::source::table::{SourceTable, TicketTable};
-use crate::source::{Layer, Source, Sources};
+use crate::source::{Credentials, Layer, Source, Sources};
 use crate::spool::{Change, Envelope, Limits, OpenError, Recovery, Spool, State};
 use crate::status::snapshot::Daemon as Facts;
 use crate::status::{Snapshot, Tally, snapshot};
@@ -71,9 +71,9 @@ pub fn compile(
     name: &str,
     table: &SourceTable,
     defaults: &TicketTable,
-    secrets: &[Secret],
+    credentials: &Credentials,
 ) -> Result<(Arc<Source>, SourceReport), Vec<Problem>> {
-    let source = Source::compile(name, table, defaults, secrets.to_vec());
+    let source = Source::compile(name, table, defaults, credentials.clone());
     let source =
         source.map_err(|problems| problems.into_iter().map(|one| problem(name, one)).collect::<Vec<_>>())?;
     let report = SourceReport {
@@ -83,6 +83,7 @@ pub fn compile(
         rules: usize::from(source.has_rules()),
         open: source.verifier().is_open(),
         insecure: table.verify.as_ref().and_then(|verify| verify.insecure).unwrap_or(false),
+        remote_only: source.verifier().is_remote_only(),
     };
     Ok((Arc::new(source), report))
 }
@@ -158,7 +159,7 @@ impl Daemon {
             tally: tally.clone(),
             pauses: pauses.clone(),
         };
-        let intake = Arc::new(Intake::new(rooms, compiled));
+        let intake = Arc::new(Intake::new(rooms, compiled, body_bytes_max(config)));
         let workers = intake.run(&places.private, INTAKE_WORKERS, broken)?;
         let gate = Gate::start(GateConfig {
             listeners,
@@ -248,7 +249,7 @@ impl Daemon {
         let text =
             diff_text(&config::Diff { needs_restart, ..config::diff(&current.config, &loaded.config) });
         *self.sources.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(by_name(&loaded));
-        self.intake.set_sources(by_name(&loaded));
+        self.intake.set_sources(by_name(&loaded), body_bytes_max(&loaded.config));
         self.gate.set_limits(gate_limits(&loaded.config));
         if let Err(error) = self.rooms.spool.set_limits(limits(&loaded.config)) {
             log::error!(
@@ -347,6 +348,11 @@ fn limits(config: &Config) -> Limits {
         keep_delivered: config.spool.keep_delivered,
         pass_dead: config.delivery.after_dead == AfterDead::Pass,
     }
+}
+
+/// For intake, where a compressed body may become as long as a plain one.
+fn body_bytes_max(config: &Config) -> usize {
+    usize::try_from(config.server.body_max_bytes).unwrap_or(usize::MAX)
 }
 
 fn gate_limits(config: &Config) -> gate::Limits {

@@ -1,6 +1,6 @@
 //! Intake, the second room: tiny_http's requests become envelopes in the spool.
 //!
-//! Route → verify → decode → split → filter → put → answer. Workers (`intake-N`) do not wait for the
+//! Route → handshake → verify → decode → split → filter → put → answer. Workers (`intake-N`) do not wait for the
 //! sync: a request that is appended is handed on and answered by the spool after its group's sync.
 //!
 //! **Invariants:** 200 is answered only for what is on disk, or was here before, or is ignored on
@@ -9,17 +9,18 @@
 
 use crate::capture::{Captured, Captures};
 use crate::clock::{Clock, Timestamp};
-use crate::decode::decode;
+use crate::decode::{DecodeError, Posted, decode};
 use crate::gate::{PEER_HEADER, PING_TARGET};
 use crate::pauses::Pauses;
 use crate::source::{EventDraft, RequestContext, Source, Sources, Verdict};
 use crate::spool::{Envelope, PutError, Receipt, Spool, hash_of};
 use crate::status::refused::{NO_SOURCE, Refused, brought, masked};
 use crate::status::{Count, Tally};
-use crate::verify::Refusal;
+use crate::verify::{Evidence, Handshake, Refusal};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use std::io;
+use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -47,7 +48,7 @@ pub struct Intake {
     spool: Arc<Spool>,
     clock: Arc<dyn Clock>,
     tally: Arc<Tally>,
-    sources: RwLock<Arc<Sources>>,
+    accepted: RwLock<Arc<Accepted>>,
     captures: Arc<Captures>,
     pauses: Arc<Pauses>,
 }
@@ -64,6 +65,12 @@ pub struct IntakeRooms {
     pub pauses: Arc<Pauses>,
 }
 
+/// What a reload changes.
+struct Accepted {
+    sources: Sources,
+    body_bytes_max: usize,
+}
+
 /// What a peer is told. One body for all that was taken: a platform must not learn more.
 struct Reply {
     status: u16,
@@ -73,11 +80,16 @@ struct Reply {
 }
 
 const TAKEN: Reply = Reply::json(200, "{\"ok\":true}");
+const NOTHING: Reply = Reply::text(200, "");
 const HELLO: Reply = Reply::text(200, "deskspool: POST events here\n");
 const PONG: Reply = Reply::text(204, "");
 const UNAUTHORIZED: Reply = Reply::text(401, "unauthorized\n");
 const UNKNOWN: Reply = Reply::text(404, "not found\n");
 const NOT_ALLOWED: Reply = Reply::text(405, "POST events here\n").with("Allow", "POST, GET, HEAD");
+const FORBIDDEN: Reply = Reply::text(403, "forbidden\n");
+const TOO_LARGE: Reply = Reply::text(413, "the body is too large\n");
+const BAD_CODING: Reply = Reply::text(415, "send it plain, or as gzip or deflate\n");
+const DAMAGED: Reply = Reply::text(400, "the compressed body is broken\n");
 const CUT_SHORT: Reply = Reply::text(400, "the body was cut short\n");
 const BROKEN: Reply = Reply::text(503, "try again later\n").with("Retry-After", RETRY_AFTER_FULL);
 const PAUSED: Reply = Reply::text(503, "try again later\n").with("Retry-After", RETRY_AFTER_FULL);
@@ -105,12 +117,19 @@ struct Incoming {
     started: Duration,
 }
 
+impl Incoming {
+    fn address(&self) -> Option<IpAddr> {
+        self.peer.parse().ok()
+    }
+}
+
 impl Intake {
-    /// Intake for `sources`.
-    pub fn new(rooms: IntakeRooms, sources: Sources) -> Intake {
+    /// Intake for `sources`; `body_bytes_max` is for bodies that come compressed, the gate has seen to the others.
+    pub fn new(rooms: IntakeRooms, sources: Sources, body_bytes_max: usize) -> Intake {
         let IntakeRooms { spool, clock, tally, pauses } = rooms;
+        let accepted = RwLock::new(Arc::new(Accepted { sources, body_bytes_max }));
         let captures = Arc::new(Captures::new(clock.clone()));
-        Intake { spool, clock, tally, sources: RwLock::new(Arc::new(sources)), captures, pauses }
+        Intake { spool, clock, tally, accepted, captures, pauses }
     }
 
     /// Those who wait for a real request.
@@ -119,8 +138,9 @@ impl Intake {
     }
 
     /// Applies new sources to the requests that come from now on.
-    pub fn set_sources(&self, sources: Sources) {
-        *self.sources.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(sources);
+    pub fn set_sources(&self, sources: Sources, body_bytes_max: usize) {
+        let accepted = Arc::new(Accepted { sources, body_bytes_max });
+        *self.accepted.write().unwrap_or_else(PoisonError::into_inner) = accepted;
     }
 
     /// Starts tiny_http on a socket in `private`, a directory that is made with mode 0700, and the workers.
@@ -161,31 +181,59 @@ impl Intake {
         let peer = header(&request, PEER_HEADER).unwrap_or("unknown").to_owned();
         let incoming =
             Incoming { peer, received_at: self.clock.now(), started: self.clock.monotonic(), request };
-        let (path, query) = match incoming.request.url().split_once('?') {
-            Some((path, query)) => (path.to_owned(), query.to_owned()),
-            None => (incoming.request.url().to_owned(), String::new()),
-        };
-        let Some((name, kind)) = route(&path) else { return reply(incoming.request, &UNKNOWN) };
-        let sources = self.sources.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let target = incoming.request.url().to_owned();
+        let (path, query) = target.split_once('?').unwrap_or((&target, ""));
+        let Some((name, rest)) = route(path) else { return reply(incoming.request, &UNKNOWN) };
+        let accepted = self.accepted.read().unwrap_or_else(PoisonError::into_inner).clone();
         if self.pauses.is_intake_paused() && *incoming.request.method() == Method::Post {
-            if sources.contains_key(name) {
+            if accepted.sources.contains_key(name) {
                 self.tally.count(name, Count::Unavailable, 1);
             }
             return reply(incoming.request, &PAUSED);
         }
-        let Some(source) = sources.get(name) else {
+        let Some(source) = accepted.sources.get(name) else {
             self.refuse_unknown(name, &incoming.peer);
             return reply(incoming.request, &UNKNOWN);
         };
+        let Some(place) = place(source, rest) else { return reply(incoming.request, &UNKNOWN) };
+        let query = parameters(query);
         match incoming.request.method() {
-            Method::Post => self.take(incoming, source, kind, &query),
-            Method::Get | Method::Head => reply(incoming.request, &HELLO),
+            Method::Post => self.take(incoming, &accepted, (source, &place), &query),
+            Method::Get | Method::Head => self.greet(incoming, source, &query),
             _ => reply(incoming.request, &NOT_ALLOWED),
         }
     }
 
+    /// A GET: somebody asks whether this is the place to post to.
+    fn greet(&self, incoming: Incoming, source: &Source, query: &[(String, String)]) {
+        match source.verifier().shake(incoming.address(), query) {
+            Handshake::None => reply(incoming.request, &HELLO),
+            handshake => self.answer_handshake(incoming, source, (handshake, query)),
+        }
+    }
+
+    fn answer_handshake(&self, incoming: Incoming, source: &Source, (handshake, query): (Handshake, &Pairs)) {
+        match handshake {
+            Handshake::Answer(text) => {
+                log::info!("handshake answered source={} from={}", source.name(), incoming.peer);
+                reply_text(incoming.request, &text);
+            }
+            Handshake::Refused(refusal) => {
+                self.refuse(source, &incoming.peer, &refusal, (&headers(&incoming.request), query));
+                reply(incoming.request, &FORBIDDEN);
+            }
+            Handshake::None => {}
+        }
+    }
+
     /// A POST to a known source.
-    fn take(&self, mut incoming: Incoming, source: &Arc<Source>, kind: &str, query: &str) {
+    fn take(
+        &self,
+        mut incoming: Incoming,
+        accepted: &Accepted,
+        (source, place): (&Source, &Place),
+        query: &Pairs,
+    ) {
         let body = match read_body(&mut incoming.request) {
             Ok(body) => body,
             Err(error) => {
@@ -194,24 +242,59 @@ impl Intake {
             }
         };
         let headers = headers(&incoming.request);
-        let query = parameters(query);
-        let verified = source.verifier().check(&headers, &query, &body);
+        if body.is_empty() {
+            let handshake = source.verifier().shake(incoming.address(), query);
+            if handshake != Handshake::None {
+                return self.answer_handshake(incoming, source, (handshake, query));
+            }
+        }
+        let evidence = Evidence {
+            peer: incoming.address(),
+            now: incoming.received_at,
+            target: incoming.request.url(),
+            path_token: &place.token,
+            headers: &headers,
+            query,
+            body: &body,
+        };
+        let verified = source.verifier().check(&evidence);
         if self.captures.wants(source.name()) {
-            self.captures.offer(&captured(
-                &incoming,
-                source,
-                (&headers, &query, &body),
-                verified.as_ref().err(),
-            ));
+            let refusal = verified.as_ref().err();
+            self.captures.offer(&captured(&incoming, (source, place), (&headers, query, &body), refusal));
         }
         if let Err(refusal) = verified {
-            self.refuse(source, &incoming.peer, &refusal, (&headers, &query));
-            return reply(incoming.request, &UNAUTHORIZED);
+            return self.turn_away(incoming, source, &refusal, (&headers, query, &body));
         }
-        let context =
-            RequestContext { kind, headers: &headers, query: &query, received_at: incoming.received_at };
-        let drafts = drafts(source, &context, body);
-        self.put(incoming, source.name(), drafts);
+        let kind = &place.kind;
+        let context = RequestContext { kind, headers: &headers, query, received_at: incoming.received_at };
+        let (drafts, error) = drafts(source, &context, body, accepted.body_bytes_max);
+        if let Some(error @ DecodeError::TooLarge(_)) = &error {
+            let refusal = Refusal::because(error.to_string());
+            self.refuse(source, &incoming.peer, &refusal, (&headers, query));
+            return reply(incoming.request, &TOO_LARGE);
+        }
+        let answer = match answer_to(error.as_ref()) {
+            answer if answer.status == 200 && source.verifier().wants_empty_answer() => &NOTHING,
+            answer => answer,
+        };
+        self.put(incoming, source.name(), drafts, answer);
+    }
+
+    /// A request that did not prove itself. Nothing of it is kept.
+    fn turn_away(
+        &self,
+        incoming: Incoming,
+        source: &Source,
+        refusal: &Refusal,
+        (headers, query, body): (&Pairs, &Pairs, &[u8]),
+    ) {
+        let is_test = source.verifier().handshake.is_empty_post_open && body.trim_ascii().is_empty();
+        if is_test && !refusal.is_address {
+            log::info!("empty post answered source={} from={}", source.name(), incoming.peer);
+            return reply(incoming.request, &TAKEN);
+        }
+        self.refuse(source, &incoming.peer, refusal, (headers, query));
+        reply(incoming.request, if refusal.is_address { &FORBIDDEN } else { &UNAUTHORIZED });
     }
 
     fn refuse(&self, source: &Source, peer: &str, refusal: &Refusal, (headers, query): (&Pairs, &Pairs)) {
@@ -243,7 +326,7 @@ impl Intake {
     }
 
     /// Puts what is to be kept, and answers after the sync.
-    fn put(&self, incoming: Incoming, source: &str, drafts: Vec<EventDraft>) {
+    fn put(&self, incoming: Incoming, source: &str, drafts: Vec<EventDraft>, answer: &'static Reply) {
         let mut envelopes = Vec::with_capacity(drafts.len());
         let mut filtered = 0;
         let mut event = String::new();
@@ -264,12 +347,12 @@ impl Intake {
         }
         self.tally.count(source, Count::Filtered, filtered);
         if envelopes.is_empty() {
-            return reply(incoming.request, &TAKEN);
+            return reply(incoming.request, answer);
         }
         let (tally, clock, source) = (self.tally.clone(), self.clock.clone(), source.to_owned());
         self.spool.put(envelopes, move |result| {
             let took = clock.monotonic().saturating_sub(incoming.started);
-            let answer = account(&tally, &source, result.as_ref());
+            let answer = account(&tally, &source, result.as_ref()).unwrap_or(answer);
             reply(incoming.request, answer);
             log_put(&source, &event, (bytes, took), &result);
         });
@@ -319,16 +402,17 @@ fn private_server(directory: &Path, socket: &Path) -> io::Result<Server> {
     Server::http_unix(socket).map_err(io::Error::other)
 }
 
-fn account(tally: &Tally, source: &str, result: Result<&Receipt, &PutError>) -> &'static Reply {
+/// Counts what became of a put; the answer when it failed.
+fn account(tally: &Tally, source: &str, result: Result<&Receipt, &PutError>) -> Option<&'static Reply> {
     match result {
         Ok(receipt) => {
             tally.count(source, Count::Accepted, receipt.ids.len());
             tally.count(source, Count::Duplicate, receipt.duplicates);
-            &TAKEN
+            None
         }
         Err(error) => {
             tally.count(source, Count::Unavailable, 1);
-            if matches!(error, PutError::Stopping) { &STOPPING } else { &BROKEN }
+            Some(if matches!(error, PutError::Stopping) { &STOPPING } else { &BROKEN })
         }
     }
 }
@@ -369,24 +453,31 @@ fn envelope(source: &str, incoming: &Incoming, draft: EventDraft, born_dead: Opt
     }
 }
 
-/// What an authenticated request contains. `deskspool try` asks the same.
-pub fn drafts(source: &Source, request: &RequestContext<'_>, body: Vec<u8>) -> Vec<EventDraft> {
-    let content_type = request.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-type"));
-    match decode(&body, content_type.map(|(_, value)| value.as_str())) {
-        Ok(decoded) => source.events(request, &decoded.value),
-        Err(error) => vec![unreadable(source.name(), request.kind, body, error.to_string())],
+/// What an authenticated request contains, and why it was not understood. `deskspool try` asks the same.
+pub fn drafts(
+    source: &Source,
+    request: &RequestContext<'_>,
+    body: Vec<u8>,
+    bytes_max: usize,
+) -> (Vec<EventDraft>, Option<DecodeError>) {
+    match decode(&Posted { body: &body, headers: request.headers, bytes_max }) {
+        Ok(decoded) => (source.events(request, &decoded.value), None),
+        Err(error) => (vec![unreadable(source.name(), request.kind, body, error.to_string())], Some(error)),
     }
 }
 
 /// A request as it is shown to people: without its secrets.
 fn captured(
     incoming: &Incoming,
-    source: &Source,
+    (source, place): (&Source, &Place),
     (headers, query, body): (&Pairs, &Pairs, &[u8]),
     refusal: Option<&Refusal>,
 ) -> Captured {
     let verifier = source.verifier();
-    let path = incoming.request.url().split('?').next().unwrap_or_default();
+    let path = match incoming.request.url().split('?').next().unwrap_or_default() {
+        _ if !place.token.is_empty() => format!("/in/{}/(secret)/{}", source.name(), place.kind),
+        path => path.to_owned(),
+    };
     let query = form_urlencoded::Serializer::new(String::new())
         .extend_pairs(masked(query, verifier.secret_query()))
         .finish();
@@ -394,7 +485,7 @@ fn captured(
         source: source.name().to_owned(),
         received_at: incoming.received_at.to_string(),
         from: incoming.peer.clone(),
-        target: if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") },
+        target: if query.is_empty() { path } else { format!("{path}?{query}") },
         headers: masked(headers, verifier.secret_header()),
         verified: refusal.map_or_else(|| "ok".to_owned(), Refusal::to_string),
         body: BASE64_STANDARD.encode(body),
@@ -422,12 +513,41 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// `/in/<source>` or `/in/<source>/<kind>`.
+/// What a platform is told of what is kept, understood or not. 200 where sending the same again would change
+/// nothing; what can be sent in another way, or whole, is asked for.
+fn answer_to(error: Option<&DecodeError>) -> &'static Reply {
+    match error {
+        Some(DecodeError::UnknownCoding) => &BAD_CODING,
+        Some(DecodeError::Damaged(_)) => &DAMAGED,
+        _ => &TAKEN,
+    }
+}
+
+/// A source's name and what stands behind it: nothing, or one or two parts.
 pub fn route(path: &str) -> Option<(&str, &str)> {
     let rest = path.strip_prefix("/in/")?;
     let rest = rest.strip_suffix('/').unwrap_or(rest);
-    let (name, kind) = rest.split_once('/').unwrap_or((rest, ""));
-    if name.is_empty() || kind.contains('/') { None } else { Some((name, kind)) }
+    let (name, rest) = rest.split_once('/').unwrap_or((rest, ""));
+    (!name.is_empty()).then_some((name, rest))
+}
+
+/// Where behind a source's name a request was posted to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// The secret, where the source has it in the path; it is never logged or kept.
+    pub token: String,
+    /// `/in/contako/abandonado`: one URL for each kind of event.
+    pub kind: String,
+}
+
+/// `<kind>`, or `<secret>/<kind>` where the secret is in the path; the kind may be missing.
+pub fn place(source: &Source, rest: &str) -> Option<Place> {
+    let (token, kind) = match source.verifier().is_in_path() {
+        true => rest.split_once('/').unwrap_or((rest, "")),
+        false => ("", rest),
+    };
+    let decoded = |part: &str| percent_encoding::percent_decode_str(part).decode_utf8_lossy().into_owned();
+    (!kind.contains('/')).then(|| Place { token: decoded(token), kind: decoded(kind) })
 }
 
 /// The whole body; one that is shorter than announced is an error, though tiny_http says it is fine.
@@ -455,9 +575,23 @@ fn parameters(query: &str) -> Vec<(String, String)> {
 }
 
 fn reply(request: Request, reply: &Reply) {
-    let mut response = Response::from_string(reply.body).with_status_code(reply.status);
     let content_type = [("Content-Type", reply.content_type)].into_iter().filter(|_| !reply.body.is_empty());
-    for (name, value) in content_type.chain(reply.header) {
+    respond(request, (reply.status, reply.body), content_type.chain(reply.header));
+}
+
+/// 200 with a text that somebody else chose: no browser may take it for anything but text.
+fn reply_text(request: Request, text: &str) {
+    let headers = [("Content-Type", "text/plain; charset=utf-8"), ("X-Content-Type-Options", "nosniff")];
+    respond(request, (200, text), headers.into_iter());
+}
+
+fn respond(
+    request: Request,
+    (status, body): (u16, &str),
+    headers: impl Iterator<Item = (&'static str, &'static str)>,
+) {
+    let mut response = Response::from_string(body).with_status_code(status);
+    for (name, value) in headers {
         response.add_header(Header::from_bytes(name, value).expect("our own headers are well formed"));
     }
     if let Err(error) = request.respond(response) {
@@ -470,14 +604,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn routes_name_a_source_and_perhaps_a_kind() {
+    fn routes_name_a_source_and_perhaps_more() {
         let check = |path: &str, expect: Option<(&str, &str)>| assert_eq!(route(path), expect, "{path}");
         check("/in/sendpulse", Some(("sendpulse", "")));
         check("/in/sendpulse/", Some(("sendpulse", "")));
         check("/in/contako/abandonado", Some(("contako", "abandonado")));
+        check("/in/a/b/c", Some(("a", "b/c")));
         check("/in/", None);
-        check("/in/a/b/c", None);
         check("/", None);
         check("/status", None);
+    }
+
+    #[test]
+    fn a_secret_in_the_path_stands_before_the_kind() {
+        let source = |verify: &str| {
+            let table = toml::from_str(&format!("verify = {{ scheme = \"{verify}\" }}")).expect("a table");
+            let secrets = vec![crate::verify::Secret::new("x")];
+            Arc::new(Source::compile("shop", &table, &Default::default(), secrets).expect("a source"))
+        };
+        let (path, bearer) = (source("path"), source("bearer"));
+        let check = |source: &Arc<Source>, rest: &str, expect: Option<(&str, &str)>| {
+            let place = place(source, rest).map(|place| (place.token, place.kind));
+            assert_eq!(place, expect.map(|(token, kind)| (token.to_owned(), kind.to_owned())), "{rest}");
+        };
+        check(&bearer, "", Some(("", "")));
+        check(&bearer, "a%20b", Some(("", "a b")));
+        check(&bearer, "a/b", None);
+        check(&path, "", Some(("", "")));
+        check(&path, "t%2B1", Some(("t+1", "")));
+        check(&path, "t/k", Some(("t", "k")));
+        check(&path, "t/k/x", None);
     }
 }

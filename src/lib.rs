@@ -29,8 +29,8 @@
 //! |---|---|---|
 //! | [`gate`] | the public listener: an accept loop that never ends by itself, caps, absolute deadlines, strict framing, the relay to tiny_http | know sources, touch the spool |
 //! | [`intake`] | tiny_http and its handlers: route, verify, decode, split, filter, put, answer after the sync | Freshdesk, ticket templates, wait for the disk |
-//! | [`verify`] | who may post: header, bearer, basic, query token, HMAC; constant time | know platform names |
-//! | [`decode`] | bytes to JSON, whatever the header claims: JSON, forms, JSON inside a form, charsets | decide what an event means, quote a body |
+//! | [`verify`] | who may post: secrets in headers, queries and paths, signatures, signed times, lists of addresses; constant time; handshakes | know platforms beyond the names of schemes |
+//! | [`decode`] | bytes to JSON, whatever the header claims: JSON, forms, multipart, JSON inside a form, charsets, gzip and deflate with a limit | decide what an event means, quote a body |
 //! | [`source`] | a compiled source, the preset with the admin's overlay: [`events`](source::Source::events) and [`plan`](source::Source::plan), both pure; `source/presets/*.toml` is what is known of platforms | I/O, the clock, chance |
 //! | [`spool`] | durable envelopes: journal (the truth) and queue (sled), group commit, duplicates, conversation → ticket, recovery, limits | HTTP, configuration, templates |
 //! | [`dispatch`] | the delivery loop: lease, plan, look, write, settle; budget, pauses and probe of the account | open sockets itself |
@@ -78,8 +78,10 @@
 //! | gate | no descriptor, no thread, table full | waits in the kernel's backlog, or pushes out the connection that has been unfinished longest, or 503: the platform sends it again |
 //! | gate | too slow, too large, framing with two readings | 408, 413, 400 …; nothing of it goes further |
 //! | gate → tiny_http | no answer in time, broken off | 503. It may be stored: what the platform sends again is recognised as a duplicate. When tiny_http accepts no more, the process ends and is started again |
-//! | verify | wrong or no secret | 401, counted, nothing kept |
-//! | decode | neither JSON nor a form, compressed | 200 and a dead letter: sending it again would not mend it, an admin may |
+//! | verify | wrong or no secret, an old signature | 401, counted, nothing kept; 403 for an address that is not listed |
+//! | decode | neither JSON nor a form | 200 and a dead letter: sending it again would not mend it, an admin may |
+//! | decode | a broken compressed stream, or one of a kind we do not read | 400 or 415, and a dead letter all the same |
+//! | decode | inflates beyond `server.body_max` | 413, counted, nothing kept |
 //! | filter | not wanted | 200, counted, not stored |
 //! | put | spool full, disk low, stopping | 503 with `Retry-After`, before anything breaks |
 //! | put | write or sync fails | 503 for the whole group. The segment is abandoned and never synced again; its puts are voided in the next one |
@@ -126,7 +128,8 @@
 //! |---|---|
 //! | rooms, crates, time, threads, sizes | `tests/architecture.rs` |
 //! | framing, deadlines, shares, eviction, a stop in the middle | `src/gate/tests/` |
-//! | bodies and secrets as platforms send them | `src/decode/tests.rs`, `src/verify.rs` |
+//! | bodies and secrets as platforms send them | `src/decode/tests.rs`, `src/verify/tests.rs` |
+//! | bodies, proofs and heads as nobody should send them: no panic, no quadratic work, bounded memory | `tests/untrusted.rs` |
 //! | presets: a request in, Freshdesk's writes out | `tests/presets/<platform>/<case>/` |
 //! | a broken configuration and the exact words it gets | `tests/bad-config/<case>/` |
 //! | spool: reopened, torn, damaged, full; order and heads | `src/spool/tests.rs` |

@@ -6,16 +6,20 @@
 pub mod request;
 
 use crate::clock::Timestamp;
-use crate::decode::decode;
+use crate::decode::{Posted, decode};
 use crate::freshdesk::{self, write::Write};
 use crate::intake;
 use crate::source::{
     EventDraft, Explanation, RequestContext, Source, StoredEvent, Suggestion, Verdict, suggest,
 };
+use crate::verify::Evidence;
 use request::TrialRequest;
 use serde::Serialize;
 use serde_json::Value as Json;
 use std::collections::HashMap;
+
+/// What a compressed body may become; what a file holds is as long as it is.
+const BODY_BYTES_MAX: usize = 64 << 20;
 
 /// What would become of a request. `--json` prints it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -28,8 +32,8 @@ pub struct Trial {
 
 /// What is in a request, and what its first event probably means; none when its body is not understood.
 pub fn suggestion(request: &TrialRequest) -> Option<(usize, Suggestion)> {
-    let content_type = request.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-type"));
-    let decoded = decode(&request.body, content_type.map(|(_, value)| value.as_str())).ok()?;
+    let posted = Posted { body: &request.body, headers: &request.headers, bytes_max: BODY_BYTES_MAX };
+    let decoded = decode(&posted).ok()?;
     let (count, first) = match &decoded.value {
         Json::Array(events) => (events.len(), events.iter().find(|event| event.is_object())?),
         event => (1, event),
@@ -95,19 +99,25 @@ pub fn run(
     (received_at, ticket): (Timestamp, Option<u64>),
     unchecked: Option<&str>,
 ) -> Trial {
-    let verify = verified(source, request, unchecked);
+    let place = intake::place(source, &request.rest).unwrap_or_default();
+    let verify = verified(source, request, (&place.token, received_at), unchecked);
     if verify.result == "refused" {
         return Trial { verify, events: Vec::new() };
     }
-    let context =
-        RequestContext { kind: &request.kind, headers: &request.headers, query: &request.query, received_at };
-    let drafts = intake::drafts(source, &context, request.body.clone());
+    let kind = request.kind.as_ref().unwrap_or(&place.kind);
+    let context = RequestContext { kind, headers: &request.headers, query: &request.query, received_at };
+    let (drafts, _) = intake::drafts(source, &context, request.body.clone(), BODY_BYTES_MAX);
     let mut run = Run { source, received_at, ticket, opened: HashMap::new(), seen: HashMap::new() };
     let events = drafts.into_iter().enumerate().map(|(index, draft)| run.event(index + 1, draft)).collect();
     Trial { verify, events }
 }
 
-fn verified(source: &Source, request: &TrialRequest, unchecked: Option<&str>) -> Verified {
+fn verified(
+    source: &Source,
+    request: &TrialRequest,
+    (path_token, now): (&str, Timestamp),
+    unchecked: Option<&str>,
+) -> Verified {
     let not_checked = |why: &str| Verified { result: "not checked", why: why.to_owned() };
     if let Some(captured) = &request.captured {
         return not_checked(&format!("when it was captured: {captured}"));
@@ -121,7 +131,14 @@ fn verified(source: &Source, request: &TrialRequest, unchecked: Option<&str>) ->
     if let Some(why) = unchecked {
         return not_checked(why);
     }
-    match source.verifier().check(&request.headers, &request.query, &request.body) {
+    let given = Evidence {
+        now,
+        target: &request.target,
+        path_token,
+        ..Evidence::of(&request.headers, &request.query, &request.body)
+    };
+    // A file has no address.
+    match source.verifier().check_proof(&given) {
         Ok(()) => Verified { result: "ok", why: proof(source) },
         Err(refusal) => Verified { result: "refused", why: refusal.to_string() },
     }

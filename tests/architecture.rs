@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 const ROOMS: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("backoff", &[]),
-    ("verify", &[]),
+    ("verify", &["clock"]),
     ("decode", &[]),
     ("gate", &[]),
     ("capture", &["clock"]),
@@ -28,7 +28,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("status", &["clock", "dispatch", "freshdesk::outcome", "pauses", "spool"]),
     ("intake", &["capture", "clock", "decode", "gate", "pauses", "source", "spool", "status", "verify"]),
     // It goes intake's own way, so that what is tried is what happens.
-    ("trial", &["clock", "decode", "freshdesk", "intake", "source"]),
+    ("trial", &["clock", "decode", "freshdesk", "intake", "source", "verify"]),
     // `2h` in a filter is what `2h` is in the configuration.
     ("control", &["capture", "clock", "config::units", "dispatch", "freshdesk", "pauses", "spool", "status"]),
     ("sandbox", &["clock"]),

@@ -66,7 +66,7 @@ pub fn run(global: &Global, args: &TryArgs, screen: &mut Screen) -> Outcome {
     };
     let mut request = TrialRequest::parse(&bytes);
     if let Some(kind) = &args.kind {
-        request.kind.clone_from(kind);
+        request.kind = Some(kind.clone());
     }
     let config = loaded.config.sources.iter().find(|config| config.name == args.source);
     let unchecked = config.and_then(unseen_secret);

@@ -273,7 +273,7 @@ mod tests {
             rules: 1,
             ..SourceReport::default()
         };
-        let compile = |_: &str, _: &_, _: &_, _: &[_]| Ok(((), report.clone()));
+        let compile = |_: &str, _: &_, _: &_, _: &_| Ok(((), report.clone()));
         let path = etc.join("deskspool.toml");
         let inputs = Inputs { path: &path, around: &around, compile: &compile, occupant };
         let (check, config) = check(&inputs);

@@ -9,6 +9,9 @@ use std::fmt::Display;
 /// What a running daemon cannot take over.
 const FIXED: [&str; 4] = ["server.listen", "server.trusted_proxies", "spool.dir", "delivery.workers"];
 
+/// Keys whose parts are told as one.
+const SECRETS: [&str; 3] = [".secret", ".verify_token", ".api_key"];
+
 /// The difference between two configurations.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Diff {
@@ -48,15 +51,15 @@ fn told_as(key: &str, old: &Config, new: &Config) -> String {
         return format!("source.{name}");
     }
     if is_secret(key) {
-        let secret = key.find(".secret").map(|at| at + ".secret".len());
-        let api_key = key.find(".api_key").map(|at| at + ".api_key".len());
-        return key[..secret.or(api_key).unwrap_or(key.len())].to_owned();
+        let end = SECRETS.iter().find_map(|name| key.find(name).map(|at| at + name.len()));
+        return key[..end.unwrap_or(key.len())].to_owned();
     }
     key.find(']').map_or(key, |end| &key[..=end]).to_owned()
 }
 
 fn is_secret(key: &str) -> bool {
-    key.starts_with("freshdesk.api_key") || (key.starts_with("source.") && key.contains(".secret"))
+    let of_source = [".secret", ".verify_token"].iter().any(|name| key.contains(name));
+    key.starts_with("freshdesk.api_key") || (key.starts_with("source.") && of_source)
 }
 
 fn has_source(config: &Config, name: &str) -> bool {
@@ -88,6 +91,9 @@ fn secrets_changed(old: &Config, new: &Config) -> Vec<String> {
         let before = old.sources.iter().find(|before| before.name == source.name);
         if before.is_some_and(|before| !same(&before.secrets, &source.secrets)) {
             keys.push(format!("source.{}.secret", source.name));
+        }
+        if before.is_some_and(|before| !same(&before.verify_tokens, &source.verify_tokens)) {
+            keys.push(format!("source.{}.verify_token", source.name));
         }
     }
     keys

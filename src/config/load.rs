@@ -8,7 +8,8 @@ use super::tables::{
     BackoffConfig, DeliveryConfig, FreshdeskConfig, FreshdeskTable, ServerConfig, SpoolConfig,
 };
 use super::{Config, SourceConfig, Written};
-use crate::source::table::{SecretRef, SourceTable, TicketTable};
+use crate::source::Credentials;
+use crate::source::table::{SecretRef, SecretRefs, SourceTable, TicketTable};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -61,6 +62,8 @@ pub struct SourceReport {
     pub open: bool,
     /// The admin allows that on any listener.
     pub insecure: bool,
+    /// Only some addresses may post, and none of this machine.
+    pub remote_only: bool,
 }
 
 /// Everything that could be read, and everything that is wrong.
@@ -83,9 +86,9 @@ pub(super) struct SecretsCount {
     pub missing: usize,
 }
 
-/// Compiles one source: name, the admin's table, `[ticket]`, its secrets.
+/// Compiles one source: name, the admin's table, `[ticket]`, what the table refers to.
 pub(super) type Compile<'a, S> =
-    &'a dyn Fn(&str, &SourceTable, &TicketTable, &[Secret]) -> Result<(S, SourceReport), Vec<Problem>>;
+    &'a dyn Fn(&str, &SourceTable, &TicketTable, &Credentials) -> Result<(S, SourceReport), Vec<Problem>>;
 
 /// Loads a configuration without looking into its sources.
 pub fn load(path: &Path) -> Result<Loaded<()>, Vec<Finding>> {
@@ -322,12 +325,22 @@ impl<'a> Reader<'a> {
             return None;
         }
         let table: SourceTable = self.table(&format!("source.{name}"), Some(value));
-        let references = table.secret.iter().flat_map(|secret| secret.get_ref().all()).cloned();
-        let key = format!("source.{name}.secret");
-        let references: Vec<SecretRef> = references.collect();
-        let secrets = references.iter().filter_map(|reference| self.secret(&key, reference, &name)).collect();
+        let secrets = self.secrets(&format!("source.{name}.secret"), table.secret.as_ref(), &name);
+        let key = format!("source.{name}.verify_token");
+        let verify_tokens = self.secrets(&key, table.verify_token.as_ref(), &format!("{name}_verify"));
         let origin = place.map(|place| PathBuf::from(place.file)).unwrap_or_default();
-        (self.errors() == findings_before).then_some(SourceConfig { name, table, origin, secrets })
+        (self.errors() == findings_before).then_some(SourceConfig {
+            name,
+            table,
+            origin,
+            secrets,
+            verify_tokens,
+        })
+    }
+
+    fn secrets(&mut self, key: &str, written: Option<&Spanned<SecretRefs>>, file_name: &str) -> Vec<Secret> {
+        let references = written.map(|written| written.get_ref().all()).unwrap_or_default();
+        references.iter().filter_map(|reference| self.secret(key, reference, file_name)).collect()
     }
 
     fn errors(&self) -> usize {
@@ -348,7 +361,12 @@ impl<'a> Reader<'a> {
         }
         let mut compiled = Vec::new();
         for source in &config.sources {
-            match compile(&source.name, &source.table, &config.ticket, &source.secrets) {
+            let credentials = Credentials {
+                secrets: source.secrets.clone(),
+                verify_tokens: source.verify_tokens.clone(),
+                public_url: config.server.public_url.clone(),
+            };
+            match compile(&source.name, &source.table, &config.ticket, &credentials) {
                 Ok((source_compiled, report)) => {
                     self.doubts(source, &report, &config.server);
                     compiled.push((source_compiled, report));
@@ -377,6 +395,13 @@ impl<'a> Reader<'a> {
         let preset = report.preset.as_deref().unwrap_or("");
         if report.open {
             self.open_source(&key, report, server);
+        }
+        let is_local = server.listen.iter().all(|address| address.ip().is_loopback());
+        if report.remote_only && is_local && server.trusted_proxies.is_empty() {
+            let what = "allow lists no address of this machine, but every request will come from its proxy";
+            let finding = Finding::warning(&key, what)
+                .help("say whose X-Forwarded-For is believed: [server] trusted_proxies = [\"127.0.0.1\"]");
+            self.told.findings.push(finding);
         }
         if report.rules == 0 && (preset.is_empty() || preset.starts_with("generic@")) {
             self.told
@@ -451,7 +476,7 @@ mod tests {
         fs::write(&path, format!("{text}{keep_if}\n")).expect("write the file");
         let variable = |name: &str| Some(name.to_owned());
         let around = Surroundings { credentials_directory: None, service: true, variable };
-        let compile = |_: &str, table: &SourceTable, _: &TicketTable, _: &[Secret]| {
+        let compile = |_: &str, table: &SourceTable, _: &TicketTable, _: &Credentials| {
             Err::<((), SourceReport), _>(vec![problem(table.keep_if.as_ref().map(Spanned::span))])
         };
         let findings = load_with(&path, &around, &compile).err().unwrap_or_default();

@@ -64,6 +64,8 @@ pub struct SourceConfig {
     pub origin: PathBuf,
     /// What the platform may know; two during a rotation.
     pub secrets: Vec<Secret>,
+    /// What the platform asks with before it posts.
+    pub verify_tokens: Vec<Secret>,
 }
 
 /// Every key that is set, with its value as written.

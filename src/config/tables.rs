@@ -86,7 +86,7 @@ pub struct ServerConfig {
     /// Whose `X-Forwarded-For` is believed.
     #[serde(deserialize_with = "addresses")]
     pub trusted_proxies: Vec<IpAddr>,
-    /// What platforms call, without a slash at the end.
+    /// What platforms call before `/in/…`, perhaps with a path of the proxy's; without a slash at the end.
     #[serde(deserialize_with = "public_url")]
     pub public_url: Option<String>,
 }
@@ -231,7 +231,12 @@ fn freshdesk_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<St
 
 fn public_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     units::text(deserializer, "an address like \"https://hooks.acme.com\"", |text| {
-        split_url(text).map(|_| Some(text.trim_end_matches('/').to_owned()))
+        let text = text.trim_end_matches('/');
+        let (scheme, rest) = text.split_once("://")?;
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let fits = |c: char| c.is_ascii_alphanumeric() || "/-._~%".contains(c);
+        split_url(&format!("{scheme}://{authority}"))?;
+        path.chars().all(fits).then(|| Some(text.to_owned()))
     })
 }
 
@@ -394,6 +399,22 @@ mod tests {
             "acme",
         ] {
             check(wrong, None);
+        }
+    }
+
+    #[test]
+    fn public_urls_may_have_a_path() {
+        let url = |text: &str| {
+            let server = toml::from_str::<ServerConfig>(&format!("public_url = \"{text}\""));
+            server.ok().and_then(|server| server.public_url)
+        };
+        for good in ["https://hooks.acme.com", "https://acme.com/hooks", "http://acme.com:8080"] {
+            assert_eq!(url(good).as_deref(), Some(good));
+            assert_eq!(url(&format!("{good}/")).as_deref(), Some(good));
+        }
+        for wrong in ["acme.com", "https://", "https://a/b?c", "https://a/b#c", "ftp://a", "https://u:p@a/b"]
+        {
+            assert_eq!(url(wrong), None, "{wrong}");
         }
     }
 

@@ -2,36 +2,35 @@
 
 use super::Source;
 use super::answers::Answers;
+use super::entry::{self, Credentials};
 use super::find::{self, Finder, Finders, Path};
 use super::fold::fold;
 use super::layers::{Compiler, Place, RequesterMap, TicketMap};
 use super::presets::{self, Preset};
 use super::problem::{Layer, Origin, Problem};
 use super::rule::{self, Effects, Rule};
-use super::table::{FinderTable, RequesterTable, SourceTable, Text, TicketTable, VerifyTable};
+use super::table::{FinderTable, RequesterTable, SourceTable, Text, TicketTable};
 use super::template::{Engine, Template};
 use super::times::Zones;
 use super::{phone, words};
 use crate::clock::zone::Zone;
-use crate::verify::{Encoding, Scheme, Secret, Verifier};
+use crate::verify::{Scheme, Verifier};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use toml::Spanned;
 
-const SCHEMES: &str = "none, header, bearer, basic, query, hmac-sha256-hex, hmac-sha256-base64";
-
 /// The tables of a source, lowest first.
-type Stack<'a> = Vec<(Layer, &'a SourceTable)>;
+pub(super) type Stack<'a> = Vec<(Layer, &'a SourceTable)>;
 
 impl Source {
     /// Compiles a source. `admin` is its `[source.<name>]` table, `ticket_defaults` the file's `[ticket]`,
-    /// `secrets` what `admin.secret` refers to, already read. A mistake in `[ticket]` is found by every source.
+    /// `credentials` what `admin.secret` and `admin.verify_token` refer to, already read. A mistake in `[ticket]` is found by every source.
     pub fn compile(
         name: &str,
         admin: &SourceTable,
         ticket_defaults: &TicketTable,
-        secrets: Vec<Secret>,
+        credentials: impl Into<Credentials>,
     ) -> Result<Source, Vec<Problem>> {
         let preset = find_preset(admin)?;
         let mut stack: Stack<'_> = vec![(Layer::Builtin, presets::builtin())];
@@ -48,7 +47,7 @@ impl Source {
             problems,
             origins: BTreeMap::new(),
         };
-        let verifier = verifier(&mut compiler, &stack, secrets);
+        let verifier = entry::verifier(&mut compiler, &stack, credentials.into());
         let effects = effects(&mut compiler, &stack, ticket_defaults);
         let texts = Texts::compile(&mut compiler, &stack);
         let requester = requester(&mut compiler, &stack, "requester", |table| table.requester.as_ref());
@@ -64,7 +63,7 @@ impl Source {
             name: name.to_owned(),
             preset: preset.map(|preset| preset.name),
             certainty: preset.map(Preset::certainty),
-            verifier: verifier.unwrap_or(Verifier { scheme: Scheme::Bearer, secrets: Vec::new() }),
+            verifier: verifier.unwrap_or_else(|| Verifier::new(Scheme::Bearer, Vec::new())),
             country,
             texts,
             windows,
@@ -95,7 +94,10 @@ fn find_preset(admin: &SourceTable) -> Result<Option<&'static Preset>, Vec<Probl
 }
 
 /// The value of the highest layer that has one.
-fn last<'a, T>(stack: &Stack<'a>, get: impl Fn(&'a SourceTable) -> Option<&'a T>) -> Option<(Layer, &'a T)> {
+pub(super) fn last<'a, T>(
+    stack: &Stack<'a>,
+    get: impl Fn(&'a SourceTable) -> Option<&'a T>,
+) -> Option<(Layer, &'a T)> {
     stack.iter().rev().find_map(|(layer, table)| get(table).map(|value| (*layer, value)))
 }
 
@@ -279,86 +281,4 @@ fn effects(compiler: &mut Compiler, stack: &Stack<'_>, ticket_defaults: &TicketT
         effects.attach_event = table.attach_event.unwrap_or(effects.attach_event);
     }
     effects
-}
-
-/// The tables of `verify` key by key, but a layer that names a scheme starts afresh.
-fn verify_table(stack: &Stack<'_>) -> (Layer, VerifyTable) {
-    let mut effective = (Layer::Builtin, VerifyTable::default());
-    for (layer, table) in stack {
-        let Some(upper) = table.verify.clone() else { continue };
-        let lower = if upper.scheme.is_some() { VerifyTable::default() } else { effective.1 };
-        let table = VerifyTable {
-            scheme: upper.scheme.or(lower.scheme),
-            header: upper.header.or(lower.header),
-            prefix: upper.prefix.or(lower.prefix),
-            user: upper.user.or(lower.user),
-            name: upper.name.or(lower.name),
-            insecure: upper.insecure.or(lower.insecure),
-        };
-        effective = (*layer, table);
-    }
-    effective
-}
-
-fn verifier(compiler: &mut Compiler, stack: &Stack<'_>, secrets: Vec<Secret>) -> Option<Verifier> {
-    let (layer, table) = verify_table(stack);
-    let scheme = table.scheme.as_ref()?;
-    let at = Some(scheme.span());
-    compiler.origin((layer, "verify.scheme"), at.clone());
-    let header = table.header.clone();
-    let prefix = table.prefix.clone().unwrap_or_default();
-    let hmac = |encoding| {
-        header
-            .clone()
-            .map(|header| Scheme::HmacSha256 { header, prefix: prefix.clone(), encoding })
-            .ok_or("header")
-    };
-    let compiled = match scheme.get_ref().as_str() {
-        "none" => Ok(Scheme::None),
-        "header" => {
-            header.clone().map(|header| Scheme::Header { header, prefix: prefix.clone() }).ok_or("header")
-        }
-        "bearer" => Ok(Scheme::Bearer),
-        "basic" => Ok(Scheme::Basic { user: table.user.clone() }),
-        "query" => table.name.clone().map(|name| Scheme::Query { name }).ok_or("name"),
-        "hmac-sha256-hex" => hmac(Encoding::Hex),
-        "hmac-sha256-base64" => hmac(Encoding::Base64),
-        unknown => {
-            let what = format!("there is no scheme \"{unknown}\"");
-            compiler.problem((layer, "verify.scheme", at), what, Some(format!("schemes: {SCHEMES}")));
-            return None;
-        }
-    };
-    let compiled = match compiled {
-        Ok(compiled) => compiled,
-        Err(missing) => {
-            let what = format!("the scheme {} needs verify.{missing}", scheme.get_ref());
-            compiler.problem((layer, "verify", at), what, None);
-            return None;
-        }
-    };
-    check_secrets(compiler, stack, (scheme.get_ref(), &compiled), &secrets);
-    Some(Verifier { scheme: compiled, secrets })
-}
-
-/// A secret that could not be read is told by whoever reads it; here, that there should be one.
-fn check_secrets(
-    compiler: &mut Compiler,
-    stack: &Stack<'_>,
-    (name, scheme): (&str, &Scheme),
-    secrets: &[Secret],
-) {
-    let written = last(stack, |table| table.secret.as_ref());
-    if written.is_none() && secrets.is_empty() && *scheme != Scheme::None {
-        let help = "secret = { credential = \"…\" }, { file = \"…\" } or { env = \"…\" }";
-        let what = format!("is missing; the scheme {name} compares one");
-        compiler.problem((Layer::Admin, "secret", None), what, Some(help.to_owned()));
-    }
-    if secrets.iter().any(Secret::is_empty) {
-        compiler.problem(
-            (Layer::Admin, "secret", written.map(|(_, secret)| secret.span())),
-            "is empty",
-            None,
-        );
-    }
 }

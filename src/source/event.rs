@@ -121,13 +121,12 @@ impl Source {
 
     /// The headers and parameters that are kept with an event: none that carries a secret or a session.
     fn kept(&self, request: &RequestContext<'_>) -> Kept {
-        let secret_header = self.verifier.secret_header().unwrap_or_default();
         let secret_query = self.verifier.secret_query().unwrap_or_default();
         let mut kept = Kept::default();
         for (name, value) in request.headers {
             let name = name.to_ascii_lowercase();
             let is_secret = matches!(name.as_str(), "authorization" | "proxy-authorization" | "cookie")
-                || name.eq_ignore_ascii_case(secret_header);
+                || self.verifier.is_proof_header(&name);
             if !is_secret {
                 kept.header
                     .entry(name)

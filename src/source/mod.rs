@@ -10,6 +10,7 @@
 //! | `table` | the schema of a source, shared with the configuration |
 //! | `presets` | the shipped files |
 //! | `compile`, `layers`, `problem` | tables to a source, and what is wrong with them |
+//! | `entry` | who may post: the tables' schemes, addresses and handshakes |
 //! | `template`, `filters`, `facts`, `scan` | the template engine, its limits, its filters, its mistakes |
 //! | `find`, `fold` | finders: fields by paths and by synonyms |
 //! | `answers` | the questions and answers of forms |
@@ -25,6 +26,7 @@
 
 mod answers;
 mod compile;
+mod entry;
 mod event;
 mod explain;
 mod facts;
@@ -52,6 +54,7 @@ mod value;
 mod view;
 mod words;
 
+pub use entry::Credentials;
 pub use event::{EVENTS_MAX, EventDraft, RequestContext, Verdict};
 pub use explain::{Asked, Empty, Explanation};
 pub use plan::MappingError;

@@ -183,7 +183,8 @@ impl<'de> Deserialize<'de> for SecretRefs {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct VerifyTable {
-    /// `none`, `header`, `bearer`, `basic`, `query`, `hmac-sha256-hex`, `hmac-sha256-base64`.
+    /// `none`, `header`, `bearer`, `basic`, `query`, `path`, `hmac-sha256-hex`, `hmac-sha256-base64`,
+    /// `hmac-sha1-hex`, `hmac-sha1-base64`, `standard-webhooks`, `stripe`, `tidio`, `twilio`.
     pub scheme: Option<Spanned<String>>,
     /// Header that carries the secret or the signature.
     pub header: Option<String>,
@@ -193,6 +194,16 @@ pub struct VerifyTable {
     pub user: Option<String>,
     /// Query parameter of the `query` scheme.
     pub name: Option<String>,
+    /// What an `hmac` scheme signs: text with `{body}` and `{Header-Name}`; the raw body when absent.
+    pub signed: Option<Spanned<String>>,
+    /// How far from now a signed time may be; default 5 minutes.
+    pub tolerance: Option<Spanned<String>>,
+    /// What the platform calls and signs, where that is not `server.public_url` and the path.
+    pub url: Option<Spanned<String>>,
+    /// Query parameter that is answered with its own value: a platform asks so whether the URL is ours.
+    pub echo: Option<String>,
+    /// Answers a POST without a body without asking for the secret, because nothing becomes of it.
+    pub empty_post: Option<bool>,
     /// Allows `none` on a listener that is not loopback.
     pub insecure: Option<bool>,
 }
@@ -434,6 +445,10 @@ pub struct SourceTable {
     pub secret: Option<Spanned<SecretRefs>>,
     /// How the secret is compared.
     pub verify: Option<VerifyTable>,
+    /// Answers `GET` challenges (`hub.challenge`) to whoever knows it.
+    pub verify_token: Option<Spanned<SecretRefs>>,
+    /// Addresses that may post: `203.0.113.0/24`; all when absent.
+    pub allow: Option<Vec<Spanned<String>>>,
     /// Two-letter country that completes national phone numbers.
     pub country: Option<Spanned<String>>,
     /// Expression: an event for which it is false is counted and ignored.

@@ -8,8 +8,12 @@ pub const CAPTURED_HEADER: &str = "X-Deskspool-Verified";
 pub struct TrialRequest {
     /// `GET` and so on; a bare body is a `POST`.
     pub method: String,
-    /// From the path `/in/<source>/<kind>`.
-    pub kind: String,
+    /// The kind it shall have, whatever its path says.
+    pub kind: Option<String>,
+    /// Path and query.
+    pub target: String,
+    /// What stands in the path behind the source's name.
+    pub rest: String,
     /// As written.
     pub headers: Vec<(String, String)>,
     /// Percent-decoded.
@@ -43,7 +47,9 @@ impl TrialRequest {
             headers.into_iter().partition(|(name, _)| name.eq_ignore_ascii_case(CAPTURED_HEADER));
         TrialRequest {
             method,
-            kind: crate::intake::route(path).map(|(_, kind)| kind.to_owned()).unwrap_or_default(),
+            kind: None,
+            target: path_and_query.to_owned(),
+            rest: crate::intake::route(path).map(|(_, rest)| rest.to_owned()).unwrap_or_default(),
             body: framed(&headers, rest),
             query: form_urlencoded::parse(query.as_bytes()).into_owned().collect(),
             headers,
@@ -149,7 +155,7 @@ mod tests {
         let request = TrialRequest::parse(
             b"# sample\nPOST https://hooks.acme.com/in/contako/abandonado?token=a%20b HTTP/1.1\nX-A:  b \n\n{}\n",
         );
-        assert_eq!((request.method.as_str(), request.kind.as_str()), ("POST", "abandonado"));
+        assert_eq!((request.method.as_str(), request.rest.as_str()), ("POST", "abandonado"));
         assert_eq!(request.query, [("token".to_owned(), "a b".to_owned())]);
         assert_eq!(request.headers, [("X-A".to_owned(), "b".to_owned())]);
         assert_eq!(request.body, b"{}\n");

@@ -181,13 +181,6 @@ impl Request {
             body: bytes[end + 4..].to_vec(),
         }
     }
-
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(header, _)| header.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value.as_str())
-    }
 }
 
 fn name_of(path: &Path) -> String {

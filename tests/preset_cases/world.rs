@@ -2,13 +2,16 @@
 
 use super::{Case, Request};
 use deskspool::clock::Timestamp;
-use deskspool::decode::decode;
+use deskspool::decode::{Posted, decode};
 use deskspool::freshdesk::write::Write;
 use deskspool::source::table::{SourceTable, TicketTable};
 use deskspool::source::{EventDraft, RequestContext, Source, StoredEvent, Verdict};
-use deskspool::verify::Secret;
+use deskspool::verify::{Evidence, Secret};
 use std::collections::HashMap;
 use std::time::Duration;
+
+/// `server.body_max` where nobody says otherwise.
+const BODY_BYTES_MAX: usize = 10 << 20;
 
 /// What became of one event.
 pub struct Done {
@@ -51,7 +54,7 @@ pub fn replay(case: &Case, cases: &[Case]) -> Results {
 fn source(case: &Case) -> Result<Source, String> {
     let table: SourceTable =
         toml::from_str(&case.table()).map_err(|error| format!("{}: {error}", case.name))?;
-    let secrets = case.secret().map(Secret::new).into_iter().collect();
+    let secrets: Vec<Secret> = case.secret().map(Secret::new).into_iter().collect();
     Source::compile(&case.platform, &table, &TicketTable::default(), secrets)
         .map_err(|problems| format!("{}: {problems:#?}", case.name))
 }
@@ -63,10 +66,12 @@ impl World {
             Err(problems) => return Results::NotUnderstood(problems),
         };
         let Request { kind, query, headers, body } = &case.request;
-        if let Err(refusal) = source.verifier().check(headers, query, body) {
+        if let Err(refusal) =
+            source.verifier().check(&Evidence { now: self.now, ..Evidence::of(headers, query, body) })
+        {
             return Results::Refused(refusal.to_string());
         }
-        let decoded = match decode(body, case.request.header("content-type")) {
+        let decoded = match decode(&Posted { body, headers, bytes_max: BODY_BYTES_MAX }) {
             Ok(decoded) => decoded,
             Err(error) => return Results::NotUnderstood(error.to_string()),
         };
