@@ -22,8 +22,8 @@ use crate::verify::{Evidence, Handshake, Refusal};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use reply::{
-    BROKEN, CUT_SHORT, FORBIDDEN, HELLO, NOT_ALLOWED, PAUSED, PONG, Reply, STOPPING, TAKEN, TOO_LARGE,
-    UNAUTHORIZED, UNKNOWN, answer_to, reply, reply_text,
+    BROKEN, CUT_SHORT, FORBIDDEN, HELLO, NOT_ALLOWED, NOTHING, PAUSED, PONG, Reply, STOPPING, TAKEN,
+    TOO_LARGE, UNAUTHORIZED, UNKNOWN, answer_to, reply, reply_text,
 };
 use std::io;
 use std::net::IpAddr;
@@ -238,7 +238,11 @@ impl Intake {
             self.refuse(source, &incoming.peer, &refusal, (&headers, query));
             return reply(incoming.request, &TOO_LARGE);
         }
-        self.put(incoming, source.name(), drafts, answer_to(error.as_ref()));
+        let answer = match answer_to(error.as_ref()) {
+            answer if answer.status == 200 && source.verifier().wants_empty_answer() => &NOTHING,
+            answer => answer,
+        };
+        self.put(incoming, source.name(), drafts, answer);
     }
 
     /// A request that did not prove itself. Nothing of it is kept.

@@ -266,6 +266,11 @@ impl Verifier {
         !self.allow.is_empty() && !self.allow.iter().any(AddressRange::is_loopback)
     }
 
+    /// Whether the answer must be empty: who signs forms sends the text of an answer on to the customer.
+    pub fn wants_empty_answer(&self) -> bool {
+        matches!(self.scheme, Scheme::SignedForm { .. })
+    }
+
     /// Whether the secret is the part of the path behind the source's name.
     pub fn is_in_path(&self) -> bool {
         self.scheme == Scheme::Path

@@ -27,38 +27,7 @@ const LANES: usize = 6;
 const CASES: usize = 200;
 
 /// Cases that do not pass yet, and why. A case that passes must not be listed.
-const NOT_YET: &[(&str, &str)] = &[
-    ("chatwoot/message-created", "signed templates"),
-    ("chatwoot/outgoing-agent-message", "signed templates"),
-    ("chatwoot/private-note-ignored", "signed templates"),
-    ("chatwoot/stale-timestamp", "signed templates"),
-    ("chatwoot/status-resolved", "signed templates"),
-    ("chatwoot/typing-ignored", "signed templates"),
-    ("generic/gzip", "compressed bodies"),
-    ("generic/gzip-bomb", "compressed bodies"),
-    ("generic/gzip-truncated", "compressed bodies"),
-    ("generic/hmac-gzip-signed-raw", "compressed bodies"),
-    ("generic/options-preflight", "OPTIONS"),
-    ("htmlform/bad-percent-and-latin1", "charsets of forms"),
-    ("htmlform/multipart-with-file", "multipart"),
-    ("standardwebhooks/replayed-old", "the scheme"),
-    ("standardwebhooks/rotated-two-signatures", "the scheme"),
-    ("standardwebhooks/valid", "the scheme"),
-    ("stripe/dispute-created", "the scheme"),
-    ("stripe/signature-over-other-body", "the scheme"),
-    ("tidio/lead", "the scheme"),
-    ("twilio/signature-http-vs-https", "the scheme"),
-    ("twilio/sms-mms", "the scheme"),
-    ("twilio/whatsapp-profile", "the scheme"),
-    ("uptimekuma/down-multipart", "multipart"),
-    ("whatsapp/bad-signature", "verify_token"),
-    ("whatsapp/button-reply", "verify_token"),
-    ("whatsapp/status-delivered", "verify_token"),
-    ("whatsapp/text-message", "verify_token"),
-    ("whatsapp/two-messages-one-post", "verify_token"),
-    ("whatsapp/verify-challenge", "verify_token"),
-    ("whatsapp/verify-wrong-token", "verify_token"),
-];
+const NOT_YET: &[(&str, &str)] = &[];
 
 #[test]
 fn the_corpus_passes() {

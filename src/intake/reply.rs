@@ -9,13 +9,15 @@ const RETRY_AFTER_STOPPING: &str = "10";
 
 /// What a peer is told. One body for all that was taken: a platform must not learn more.
 pub(super) struct Reply {
-    status: u16,
+    pub(super) status: u16,
     body: &'static str,
     content_type: &'static str,
     header: Option<(&'static str, &'static str)>,
 }
 
 pub(super) const TAKEN: Reply = Reply::json(200, "{\"ok\":true}");
+/// For platforms that take a body for something to do.
+pub(super) const NOTHING: Reply = Reply::text(200, "");
 pub(super) const HELLO: Reply = Reply::text(200, "deskspool: POST events here\n");
 pub(super) const PONG: Reply = Reply::text(204, "");
 pub(super) const UNAUTHORIZED: Reply = Reply::text(401, "unauthorized\n");
