@@ -13,6 +13,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// How often the lock is asked for while another has it, and how far apart.
+const LOCK_ASKED_MAX: u32 = 25;
+const LOCK_ASK_INTERVAL: std::time::Duration = std::time::Duration::from_millis(20);
+
 /// Creates `directory` (0700) with its parents, and makes their names durable.
 pub fn create_directory(disk: &dyn Disk, directory: &Path) -> io::Result<()> {
     if directory.is_dir() {
@@ -38,7 +42,7 @@ pub fn lock(directory: &Path) -> Result<File, OpenError> {
         .mode(0o600)
         .open(&path)
         .map_err(|error| OpenError::Directory { directory: directory.to_path_buf(), error })?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+    match flock_soon(&file) {
         Ok(()) => {}
         Err(Errno::WOULDBLOCK) => {
             let mut holder = String::new();
@@ -55,6 +59,21 @@ pub fn lock(directory: &Path) -> Result<File, OpenError> {
         log::warn!("pid not noted in the lock error={:?}", error.to_string());
     }
     Ok(file)
+}
+
+/// Takes the lock. A process that this one is just starting has a copy of every open file until it becomes
+/// another program, and with it a lock that was given up a moment ago: so it is asked for some times.
+fn flock_soon(file: &File) -> Result<(), Errno> {
+    let (never, nothing) = (std::sync::Mutex::new(()), std::sync::Condvar::new());
+    for _ in 0..LOCK_ASKED_MAX {
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => {}
+            done => return done,
+        }
+        let guard = never.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        drop(nothing.wait_timeout(guard, LOCK_ASK_INTERVAL));
+    }
+    flock(file, FlockOperation::NonBlockingLockExclusive)
 }
 
 /// The spool's identity. The segments carry it too, with a checksum: they are believed before the file, or one
