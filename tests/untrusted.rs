@@ -582,8 +582,9 @@ fn a_square_is_noticed() {
     let _alone = alone();
     let square = |length: usize| {
         let side = length * 300;
-        let sum = (0..side)
-            .fold(0, |sum, row| (0..side).fold(sum, |sum, column| std::hint::black_box(sum ^ row * column)));
+        let sum = (0..side).fold(0, |sum, row| {
+            (0..side).fold(sum, |sum, column| std::hint::black_box(sum ^ (row * column)))
+        });
         assert!(sum < usize::MAX);
     };
     assert!(catch_unwind(|| check_linear("a square", square, 1)).is_err());

@@ -93,7 +93,7 @@ impl Overlay {
     }
 
     /// The row with the highest key of a table: its key and, unless it is removed, its value.
-    pub fn rows_back<'a>(&'a self, table: Table) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> {
+    pub fn rows_back(&self, table: Table) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
         // It is asked for seldom, and the layers are bounded.
         let rows: Vec<_> = self.rows(table, Bound::Unbounded).collect();
         rows.into_iter().rev()
