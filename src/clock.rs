@@ -154,11 +154,20 @@ impl Eras {
     /// How long ago `moment` was. One that no clock of this process has said, and that lies in the future or before
     /// clocks are set, tells nothing: it was before this process began, and that is all.
     pub fn age(&self, moment: Timestamp, (wall, monotonic): (Timestamp, Duration)) -> Duration {
-        let in_era = self.eras.iter().rev().find_map(|era| era.since(moment, monotonic));
-        in_era.unwrap_or_else(|| match moment >= SET_SINCE && moment <= wall {
-            true => wall.since(moment),
-            false => monotonic.saturating_sub(self.began),
-        })
+        match moment >= SET_SINCE && moment <= wall {
+            true => self.in_era(moment, monotonic).unwrap_or_else(|| wall.since(moment)),
+            false => self.witnessed_age(moment, monotonic),
+        }
+    }
+
+    /// How much of the time since `moment` this process has seen pass itself. No clock that was set between two
+    /// processes makes it longer than it is.
+    pub fn witnessed_age(&self, moment: Timestamp, monotonic: Duration) -> Duration {
+        self.in_era(moment, monotonic).unwrap_or_else(|| monotonic.saturating_sub(self.began))
+    }
+
+    fn in_era(&self, moment: Timestamp, monotonic: Duration) -> Option<Duration> {
+        self.eras.iter().rev().find_map(|era| era.since(moment, monotonic))
     }
 }
 

@@ -109,7 +109,7 @@
 //! | send | crash | *unknown*, as its beginning is in the journal |
 //! | settle | the journal cannot be written | tried again with the next segment; a crash until then makes it *unknown* |
 //! | always | older than `give_up_after`, five attempts at least, and Freshdesk can be reached | dead |
-//! | always | dead for `spool.keep_dead` | leaves as if an admin had dropped it: history knows it, the log says so |
+//! | always | dead for `spool.keep_dead` while the daemon runs | leaves as if an admin had dropped it: history knows it, the log says so |
 //! | always | the wall clock is set | the log says so; due times, windows, ages and history go by what has really passed while the process runs |
 //!
 //! # Threads

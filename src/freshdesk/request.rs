@@ -189,15 +189,15 @@ mod tests {
     }
 
     #[test]
-    fn exactly_one_identifier_is_sent() {
+    fn one_identifier_is_sent_and_the_phone_goes_along() {
         let check = |requester: Requester, expect: &str| {
             let told = ticket(&fields(requester), "ds-1", None).map(|body| body.to_string());
             let expect = format!(r#"{{"subject":"Hi","description":"<p>x</p>",{expect},"tags":["ds-1"]}}"#);
             assert_eq!(told, Some(expect));
         };
-        check(requester("a@b.c", "sp:1", "+57", "Ana"), r#""email":"a@b.c","name":"Ana""#);
+        check(requester("a@b.c", "sp:1", "+57", "Ana"), r#""email":"a@b.c","phone":"+57","name":"Ana""#);
         check(requester("a@b.c", "", "", ""), r#""email":"a@b.c""#);
-        check(requester("", "sp:1", "+57", ""), r#""unique_external_id":"sp:1""#);
+        check(requester("", "sp:1", "+57", ""), r#""unique_external_id":"sp:1","phone":"+57""#);
         check(requester("", "", "+57", "Ana"), r#""phone":"+57","name":"Ana""#);
         check(requester("", "", "+57", ""), r#""phone":"+57","name":"+57""#);
         let blank = Requester { email: Some(String::new()), ..Requester::default() };

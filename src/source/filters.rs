@@ -30,9 +30,7 @@ pub(super) fn register(
     env.add_filter("first_line", |value: &Value| first_line(&to_text(value)));
     env.add_filter("facts", facts_filter);
     env.add_filter("fold", |value: &Value| fold(&printed(value)));
-    env.add_filter("rating", |value: &Value| {
-        rating::grade(&printed(value)).map_or(Value::UNDEFINED, Value::from)
-    });
+    env.add_filter("rating", |value: &Value| rating::graded(&printed(value)).unwrap_or_default());
     env.add_test("blank", |value: &Value| is_blank(value));
     env.add_filter("stack", stack);
     env.add_filter("without", |value: &Value, names: Rest<String>| without(value, &names));

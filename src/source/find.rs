@@ -316,10 +316,9 @@ impl Found {
             ("email", Some(json)) => Some(Value::from(self.address_in(json)?.email)),
             ("name", None) => self.name_beside_the_address().map(Value::from),
             // `Péssimo` is 1; what is no grade stays what was said.
-            ("rating", Some(json)) => match rating::grade(&scalar_text(json)) {
-                Some(grade) => Some(Value::from(grade)),
-                None => Some(value::to_template(json)),
-            },
+            ("rating", Some(json)) => {
+                Some(rating::graded(&scalar_text(json)).unwrap_or_else(|| value::to_template(json)))
+            }
             (_, found) => found.map(value::to_template),
         }
     }

@@ -1,6 +1,7 @@
 //! Grades that customers give, in numbers, words or stars.
 
 use super::fold::fold;
+use minijinja::Value;
 
 /// Words of the five grades, worst first, folded.
 const GRADES: [&[&str]; 5] = [
@@ -72,6 +73,16 @@ const GRADES: [&[&str]; 5] = [
         "відмінно",
     ],
 ];
+
+/// The same as templates see it: a whole number is written without a point.
+pub(super) fn graded(text: &str) -> Option<Value> {
+    let grade = grade(text)?;
+    Some(if grade.fract() == 0.0 && grade.abs() < 1e9 {
+        Value::from(grade as i64)
+    } else {
+        Value::from(grade)
+    })
+}
 
 /// A grade from 1 (worst) to 5, from a number, a word, stars, or `2/5`; numbers keep their value.
 pub(super) fn grade(text: &str) -> Option<f64> {

@@ -57,6 +57,11 @@ impl Shared {
         self.eras.lock().unwrap_or_else(PoisonError::into_inner).0.age(moment, now)
     }
 
+    fn witnessed_age(&self, moment: Timestamp) -> Duration {
+        let monotonic = self.clock.monotonic();
+        self.eras.lock().unwrap_or_else(PoisonError::into_inner).0.witnessed_age(moment, monotonic)
+    }
+
     /// What the clock says, and what it would say had it not been set.
     fn readings(&self) -> Vec<Timestamp> {
         let monotonic = self.clock.monotonic();
@@ -83,7 +88,8 @@ impl Shared {
     }
 
     /// Dead letters that nobody wanted for `keep_dead` leave as if they had been dropped: history knows them, and
-    /// the log.
+    /// the log. Only time that this process has seen counts: a clock that was a year ahead at a start must not cost
+    /// them.
     pub(super) fn drop_old_dead(&self) -> Result<(), QueueError> {
         let keep = self.limits().keep_dead;
         let mut from = 0;
@@ -97,7 +103,7 @@ impl Shared {
             from = last + 1;
             for (id, entry) in page {
                 let died_at = entry.tries.last().map_or(entry.received_at, |one| one.at.plus(one.took));
-                if entry.state == State::Dead && self.age(died_at.max(entry.received_at)) >= keep {
+                if entry.state == State::Dead && self.witnessed_age(died_at.max(entry.received_at)) >= keep {
                     self.drop_dead(&mut core, (id, &entry.source), keep)?;
                 }
             }

@@ -164,7 +164,8 @@ fn a_signed_form_is_signed_with_the_url_that_the_platform_calls() {
         post(daemon.address, "/in/sms?a=1", &headers, b"email=ana%40example.com&Body=hi+there%21").unwrap()
     };
     assert_eq!(ask(&sign("http://hooks.acme.com/in/sms?a=1")).status, 401);
-    assert_eq!(told(&ask(&sign("https://hooks.acme.com/in/sms?a=1"))), TAKEN);
+    // Twilio takes what it gets for something to do.
+    assert_eq!(told(&ask(&sign("https://hooks.acme.com/in/sms?a=1"))), (200, ""));
     assert!(desk.wait_until(PATIENCE, |state| state.ticket_count() == 1), "no ticket");
     daemon.stop();
 }

@@ -43,7 +43,7 @@ fn minute(ago: u64, sources: &[&str]) -> Period {
         period.count(source, Count::Accepted, times);
         if is_down {
             period.count(source, Count::Deferred, times);
-            period.reason(if ago % 3 == 0 {
+            period.reason(if ago.is_multiple_of(3) {
                 "timeout after the request was sent"
             } else {
                 "503 Service Unavailable"
@@ -62,7 +62,7 @@ fn minute(ago: u64, sources: &[&str]) -> Period {
             period.reason("freshdesk 400: phone is invalid (requester.phone)");
         }
     }
-    let waiting = if is_down { (OUTAGE.end - ago) * 4 } else { u64::from(ago % 9 == 0) * 3 };
+    let waiting = if is_down { (OUTAGE.end - ago) * 4 } else { u64::from(ago.is_multiple_of(9)) * 3 };
     period.observe(Gauges {
         queued: waiting / 4,
         in_flight: 1,
