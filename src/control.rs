@@ -9,7 +9,7 @@
 //! | `GET /queue?…` | one [`Row`] per line |
 //! | `GET /envelope/ID` | an [`EnvelopeView`], 404 when unknown |
 //! | `GET /refused?source=…` | one [`RefusedView`](crate::status::refused::RefusedView) per line |
-//! | `GET /capture?source=…&as=…` | a [`Captured`](crate::capture::Captured), when one comes |
+//! | `GET /capture?source=…&as=…` | a [`Captured`], when one comes |
 //! | `DELETE /capture?as=…` | nothing; who asked waits no more |
 //! | `POST /count`, `/retry`, `/drop` | takes a [`Selection`], answers a [`Done`] |
 //! | `POST /hold`, `/release` | takes an [`Aside`], a [`Selection`]; answers a [`Done`] |

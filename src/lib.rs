@@ -145,7 +145,9 @@
 //! | bodies, proofs and heads as nobody should send them: no panic, no quadratic work, bounded memory | `tests/untrusted.rs` |
 //! | presets: a request in, Freshdesk's writes out | `tests/presets/<platform>/<case>/` |
 //! | a broken configuration and the exact words it gets | `tests/bad-config/<case>/` |
+//! | all 200 requests of the corpus through the real binary | `tests/corpus.rs`, `tests/corpus/` |
 //! | spool: reopened, torn, damaged, full; order and heads | `src/spool/tests.rs` |
+//! | spool: power cuts, kills, damage, the format of earlier versions | `src/spool/tests/{cuts,kills,damage,format}.rs` |
 //! | order, pace, doubt and give-up with a manual clock | `src/dispatch/tests.rs` |
 //! | the clock is set: 1970 to today, back by a year, on by a week | `tests/system/clock.sh`, `src/dispatch/tests.rs`, `src/spool/tests.rs` |
 //! | months with outages, faults, kills and clock jumps, from seeds: loss, doubles, order, pace | `src/dispatch/simulation/` |

@@ -1,6 +1,6 @@
 //! A request run through verify and map, delivering nothing: what `deskspool try` shows.
 //!
-//! It goes the road's own way ([`intake::drafts`](crate::intake::drafts), [`Source::plan`]) and only adds why.
+//! It goes the road's own way ([`intake::drafts`], [`Source::plan`]) and only adds why.
 //! **Invariants:** no I/O, nothing is stored or sent. Its answer holds customer text, and never a secret.
 
 pub mod request;

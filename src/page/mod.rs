@@ -9,7 +9,7 @@
 //! | `POST /act` | retry or drop, with the password and a token from one of our pages |
 //! | `GET /healthz` | 200 `ok` while a request would be answered, else 503 |
 //! | `GET /readyz` | 200 `ok` while an event would be taken, else 503 with the bland reason |
-//! | `GET /status.json` | the [`Snapshot`](crate::status::Snapshot) |
+//! | `GET /status.json` | the [`Snapshot`] |
 //! | `GET /metrics` | the same and more for Prometheus |
 //!
 //! **Invariants:** what others wrote is escaped, and a policy forbids what escaping might let through. Without the

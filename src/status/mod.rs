@@ -1,7 +1,7 @@
 //! What the daemon counts, and the one snapshot that every view of it shows.
 //!
 //! [`tally`] counts by source and minute, [`history`] keeps the minutes, [`meters`] counts for the metrics, and
-//! [`snapshot`] asks all rooms how they stand. [`prometheus`] writes that as metrics; [`listener`] is the tiny_http
+//! [`snapshot()`] asks all rooms how they stand. [`prometheus`] writes that as metrics; [`listener`] is the tiny_http
 //! behind which the status page answers. [`refused`] remembers the last requests that were turned away.
 //!
 //! **Invariant:** reads the other rooms, changes none of them. No label and no number carries a

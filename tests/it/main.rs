@@ -15,6 +15,7 @@ mod outage;
 mod page;
 mod page_seed;
 mod quiet;
+mod salvage;
 mod samples;
 mod set_aside;
 mod tried;
