@@ -11,7 +11,7 @@ const HIT: usize = 2;
 
 fn names(directory: &Path) -> Vec<PathBuf> {
     let mut names: Vec<PathBuf> =
-        fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+        fs::read_dir(directory).expect("a directory").map(|entry| entry.expect("an entry").path()).collect();
     names.sort();
     names
 }
@@ -20,12 +20,12 @@ fn names(directory: &Path) -> Vec<PathBuf> {
 fn damage(spool: &Path) {
     let text = message("ana", HIT).into_bytes();
     let hit = names(&spool.join("journal")).into_iter().find_map(|segment| {
-        let bytes = fs::read(&segment).unwrap();
+        let bytes = fs::read(&segment).expect("a segment");
         bytes.windows(text.len()).position(|window| window == text).map(|at| (segment, bytes, at))
     });
     let (segment, mut bytes, at) = hit.expect("the journal holds the body as it came");
     bytes[at + text.len() / 2] ^= 1;
-    fs::write(segment, bytes).unwrap();
+    fs::write(segment, bytes).expect("a segment");
 }
 
 #[test]
