@@ -140,7 +140,9 @@ fn presets_are_listed_and_printed_as_they_are_compiled() {
         assert!(["documented", "seen", "draft"].contains(&certainty), "{line}");
         let shown = world.run(&["preset", "show", name]);
         assert_eq!(shown.code, 0, "{shown:?}");
-        toml::from_str::<toml::Table>(&shown.out).expect("what is shown can be used");
+        let table = toml::from_str::<toml::Table>(&shown.out).expect("what is shown can be used");
+        let guide = table["guide"].as_str().expect("it says what to click, and what becomes of what");
+        assert!(guide.contains("/in/"), "{name}: which URL to paste");
     }
     assert_eq!(
         world.run(&["preset", "show", "sendpulse"]).out,
