@@ -492,10 +492,15 @@ impl Entry {
     pub(super) fn apply(&mut self, change: &Change) {
         match change {
             Change::Begun { at, ticket } => {
-                self.attempts += 1;
+                // Each write of a plan is begun; the next one, when this one is done, belongs to the same attempt.
+                let goes_on = self.doubt.is_none()
+                    && self.tries.last().is_some_and(|last| last.at == *at && last.reason == CUT_OFF);
+                if !goes_on {
+                    self.attempts += 1;
+                    self.add_try(*at);
+                }
                 let since = self.doubt.map_or(*at, |doubt| doubt.since);
                 self.doubt = Some(Doubt { since, looks: 0, ticket: *ticket });
-                self.add_try(*at);
             }
             Change::Progressed { step, ticket, opened } => {
                 self.step = *step;
@@ -635,6 +640,18 @@ mod tests {
         );
         assert_eq!(entry.tries.iter().map(|one| one.ended).collect::<Vec<_>>(), [Ended::Unknown; 2]);
         assert_eq!(Entry::decode(&entry.encode()), Ok(entry));
+    }
+
+    #[test]
+    fn a_plan_of_several_writes_is_one_attempt() {
+        let mut entry = Entry::of(&envelope(), Place { segment: 1, offset: 64, length: 9 });
+        entry.apply(&Change::Begun { at: Timestamp(10), ticket: None });
+        entry.apply(&Change::Progressed { step: 1, ticket: Some(5), opened: true });
+        entry.apply(&Change::Begun { at: Timestamp(10), ticket: None });
+        let ran = Ran { at: Timestamp(10), took: Duration::from_secs(1) };
+        entry.apply(&Change::Delivered { ticket: Some(5), conversation: entry.conversation, ran });
+        let told: Vec<_> = entry.tries.iter().map(|one| (one.number, one.ended, one.took)).collect();
+        assert_eq!((entry.attempts, told), (1, vec![(1, Ended::Delivered, Duration::from_secs(1))]));
     }
 
     #[test]
