@@ -1,7 +1,7 @@
 //! What strangers may send: bodies, proofs and heads that were broken on purpose.
 //!
 //! Nothing may panic; work may only grow with the length of what was sent; memory has a bound whatever is sent. Work
-//! is measured twice, at a length and at eight times that length: in bytes that are allocated, and in the time the
+//! is measured twice, at a length and at sixteen times that length: in bytes that are allocated, and in the time the
 //! processor spent on this thread. A run is a fixed number of steps from fixed seeds, and a failure prints its seed.
 //!
 //! Every run begins with the requests of the other tests and with `tests/untrusted/`: inputs that once found
@@ -39,7 +39,7 @@ const MEMORY_BYTES_MAX: usize = 96 << 20;
 const STEPS: u64 = 5_000;
 
 /// The longer input of a comparison is so many times the shorter one.
-const GROWTH: usize = 8;
+const GROWTH: usize = 16;
 
 fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -353,7 +353,7 @@ fn proofs_nobody_made_are_refused_and_nothing_breaks() {
     });
 }
 
-/// Bytes allocated and time of the processor for one run.
+/// Bytes allocated and time of the processor for one run: the least of five, as noise only adds.
 fn cost(run: &dyn Fn()) -> (usize, Duration) {
     let now = || {
         let time = clock_gettime(ClockId::ThreadCPUTime);
@@ -370,8 +370,9 @@ fn cost(run: &dyn Fn()) -> (usize, Duration) {
     (allocated, (0..5).map(timed).min().unwrap_or_default())
 }
 
-/// Eight times the input may cost eight times as much, and half as much again for buffers that double; a square
-/// would cost sixty-four times as much.
+/// Sixteen times the input may cost sixteen times as much, and half as much again for buffers that double; a square
+/// would cost two hundred and fifty-six times as much. The processor's time may quadruple beside that: others use
+/// its caches.
 fn check_linear(what: &str, run: impl Fn(usize), length: usize) {
     if let Err(why) = linear(run, length) {
         panic!("{what}: {why}");
@@ -379,7 +380,16 @@ fn check_linear(what: &str, run: impl Fn(usize), length: usize) {
     check_memory(what);
 }
 
+/// How often a length is measured again before its time counts: what else this machine does comes and goes, a
+/// square stays.
+const TRIES: usize = 3;
+
 fn linear(run: impl Fn(usize), length: usize) -> Result<(), String> {
+    let tries: Result<(), String> = Err(String::new());
+    (0..TRIES).fold(tries, |last, _| last.or_else(|_| measured(&run, length)))
+}
+
+fn measured(run: &impl Fn(usize), length: usize) -> Result<(), String> {
     let (bytes, time) = cost(&|| run(length));
     let (more_bytes, more_time) = cost(&|| run(length * GROWTH));
     let bytes_max = bytes * GROWTH * 3 / 2 + 256 * 1024;
@@ -462,9 +472,12 @@ fn shaped((_, kind, begin, piece, end): &Shape, length: usize) -> (Vec<(String, 
 #[test]
 fn the_work_for_a_body_grows_with_its_length() {
     let _alone = alone();
+    // The longer body stays below the 128 KiB from which glibc's allocator asks the kernel for fresh pages each time:
+    // their faults cost hundreds of times what reading the shorter body does.
+    const LENGTH: usize = 4 * 1024;
     for shape in &SHAPES {
-        let short = shaped(shape, 16 * 1024);
-        let long = shaped(shape, 16 * 1024 * GROWTH);
+        let short = shaped(shape, LENGTH);
+        let long = shaped(shape, LENGTH * GROWTH);
         let run = |length: usize| {
             let (headers, body) = if length == 1 { &short } else { &long };
             let _ = understood(headers, body);
@@ -495,7 +508,7 @@ fn the_work_for_a_proof_grows_with_its_length() {
             headers.push((header.to_owned(), format!("{begin}{}", piece.repeat(length / piece.len()))));
             (headers, "b=2&a=1&".repeat(length / 8))
         };
-        let (short, long) = (made(16 * 1024), made(16 * 1024 * GROWTH));
+        let (short, long) = (made(4 * 1024), made(4 * 1024 * GROWTH));
         let run = |length: usize| {
             let (headers, body) = if length == 1 { &short } else { &long };
             let given =
@@ -522,7 +535,7 @@ fn the_work_for_a_head_grows_with_its_length() {
     for (begin, piece) in pieces {
         let made =
             |length: usize| format!("{begin}{}\r\n\r\n", piece.repeat(length / piece.len())).into_bytes();
-        let (short, long) = (made(4 * 1024), made(4 * 1024 * GROWTH));
+        let (short, long) = (made(2 * 1024), made(2 * 1024 * GROWTH));
         let run = |length: usize| {
             let bytes = if length == 1 { &short } else { &long };
             // As it arrives from a slow client: a few bytes at a time, from the same start.
