@@ -286,10 +286,9 @@ impl Finder {
                         return best.map(|(_, found)| found);
                     }
                     let rank = rank_of(name, &mut folded);
-                    if let Some(rank) = rank.filter(|rank| best.is_none_or(|(best, _)| *rank < best))
-                        && let Some(found) = wants.accept(member, true)
-                    {
-                        best = Some((rank, found));
+                    let is_better = |rank: &usize| best.is_none_or(|(best, _)| *rank < best);
+                    if let Some(rank) = rank.filter(is_better) {
+                        best = wants.accept(member, true).map(|found| (rank, found)).or(best);
                     }
                     if member.is_object() || member.is_array() {
                         fold_into(name, &mut folded);
