@@ -442,9 +442,8 @@ impl Queue {
             key.len() + value.as_ref().map_or(0, Vec::len)
         };
         writing.told = writing.told.saturating_add(raw.iter().map(bytes).sum::<usize>() as u64);
-        if let Some(building) = &writing.building
-            && let Err(error) = building.write(raw)
-        {
+        let built = writing.building.as_ref().map_or(Ok(()), |building| building.write(raw));
+        if let Err(error) = built {
             log::warn!("new generation of the queue given up error={:?}", error.to_string());
             writing.building = None;
         }
