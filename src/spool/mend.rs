@@ -6,6 +6,7 @@
 
 use super::envelope::{Entry, Envelope, Hash, Id, Place, State};
 use super::idset::IdSet;
+use super::origin::ORIGIN_KEPT;
 use super::queue::Queue;
 use super::record::Record;
 use super::recover::Recovery;
@@ -14,6 +15,7 @@ use super::segment::{self, Met};
 use super::tables::QueueError;
 use crate::clock::Timestamp;
 use std::ops::Range;
+use std::time::Duration;
 
 impl Replay<'_> {
     /// Brings the queue in line with the journal.
@@ -22,7 +24,9 @@ impl Replay<'_> {
         let mut live = IdSet::default();
         let is_doubtful = !recovery.damaged.is_empty() || !self.torn.is_empty();
         // Copied stragglers stand twice; from the newest segment to the oldest, the copy is met first.
-        for number in self.segments.iter().rev() {
+        let count = self.segments.len();
+        for (walked, number) in self.segments.iter().rev().enumerate() {
+            self.files.ground().tell(count + walked, count * 2);
             let file = self.files.open(*number)?;
             let mut failed = None;
             segment::walk(&file, self.files.identity(), |met| {
@@ -169,16 +173,26 @@ impl Identities {
 
     /// The platform may send it again: it must still be known, also when the queue was lost.
     fn remember(&self, queue: &Queue, envelope: &Envelope) -> Result<(), QueueError> {
-        let at = self.sorted.partition_point(|(other, _)| *other < half(&envelope.dedupe));
-        let known = self.sorted.get(at).filter(|(other, _)| *other == half(&envelope.dedupe));
-        let is_known = known.is_some_and(|(_, expires)| envelope.received_at < *expires);
-        if envelope.dedupe_window.is_zero()
-            || is_known
-            || queue.is_duplicate(envelope.dedupe, envelope.received_at)?
-        {
+        let received_at = envelope.received_at;
+        if let Some(origin) = envelope.origin {
+            self.remember_one(queue, origin.hash(), (received_at, ORIGIN_KEPT))?;
+        }
+        self.remember_one(queue, envelope.dedupe, (received_at, envelope.dedupe_window))
+    }
+
+    fn remember_one(
+        &self,
+        queue: &Queue,
+        identity: Hash,
+        (received_at, window): (Timestamp, Duration),
+    ) -> Result<(), QueueError> {
+        let at = self.sorted.partition_point(|(other, _)| *other < half(&identity));
+        let known = self.sorted.get(at).filter(|(other, _)| *other == half(&identity));
+        let is_known = known.is_some_and(|(_, expires)| received_at < *expires);
+        if window.is_zero() || is_known || queue.is_duplicate(identity, received_at)? {
             return Ok(());
         }
-        queue.remember(envelope.dedupe, envelope.received_at.plus(envelope.dedupe_window));
+        queue.remember(identity, received_at.plus(window));
         relieve(queue)
     }
 }

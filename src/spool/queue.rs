@@ -288,6 +288,16 @@ impl Queue {
         Ok(Some((decoder.u64()?, Timestamp(decoder.u64()?))))
     }
 
+    /// A page of conversations after `after`, in order, with ticket and last use; damaged ones are passed over.
+    pub fn tickets(&self, after: Hash) -> Answer<Vec<(Hash, u64, Timestamp)>> {
+        let rows = self.rows(Table::Conversations, Bound::Excluded(&after), PAGE)?;
+        let known = rows.iter().filter_map(|(key, value)| {
+            let mut decoder = Decoder::new(checked(value).ok()?);
+            Some((Hash::try_from(key.as_slice()).ok()?, decoder.u64().ok()?, Timestamp(decoder.u64().ok()?)))
+        });
+        Ok(known.collect())
+    }
+
     pub fn set_ticket(&self, conversation: Hash, ticket: u64, used_at: Timestamp) {
         let mut encoder = Encoder::default();
         encoder.u64(ticket).u64(used_at.0);

@@ -3,6 +3,7 @@
 
 use super::codec::{Decoder, Encoder, Malformed};
 use super::envelope::{Entry, Hash, Id, Place, State, Try, decode_tries, encode_tries};
+use super::origin::Origin;
 use crate::clock::Timestamp;
 
 /// An envelope that left the spool, as `show` and the status page remember it.
@@ -26,6 +27,8 @@ pub struct Settled {
     pub dropped: bool,
     /// Its last attempts.
     pub tries: Vec<Try>,
+    /// Where it was before it was imported here.
+    pub origin: Option<Origin>,
 }
 
 impl Settled {
@@ -37,6 +40,7 @@ impl Settled {
         encoder.u64(self.received_at.0).u64(self.settled_at.0).option_u64(self.ticket);
         encoder.u8(u8::from(self.dropped));
         encode_tries(&self.tries, &mut encoder);
+        Origin::encode(self.origin, &mut encoder);
         encoder.finish()
     }
 
@@ -52,6 +56,7 @@ impl Settled {
             ticket: decoder.option_u64()?,
             dropped: decoder.u8()? == 1,
             tries: decode_tries(&mut decoder)?,
+            origin: Origin::decode(&mut decoder)?,
         };
         decoder.end()?;
         Ok(settled)

@@ -103,6 +103,7 @@ fn envelope(life: usize, conversation: usize, event: usize, bytes: usize) -> Env
         context: b"{}".to_vec(),
         body: body(life, bytes),
         born_dead: None,
+        origin: None,
     }
 }
 
