@@ -14,21 +14,26 @@
 //! | `POST /count`, `/retry`, `/drop` | takes a [`Selection`], answers a [`Done`] |
 //! | `POST /hold`, `/release` | takes an [`Aside`], a [`Selection`]; answers a [`Done`] |
 //! | `POST /pause`, `/resume` | takes an [`Aside`]; answers `{"text":…}` |
+//! | `POST /forget` | takes a [`Forget`](view::Forget), answers a [`Forgotten`](view::Forgotten) |
 //! | `POST /reload` | `{"text":…}`, 409 when the configuration was not applied |
 
 mod aside;
 pub mod client;
+mod forget;
 mod listing;
+mod redact;
 pub mod view;
 
 use crate::capture::{Captured, Captures};
 use crate::clock::Clock;
 use crate::dispatch::{Dispatch, Planner};
+use crate::freshdesk::write::Requester;
 use crate::pauses::Pauses;
 use crate::spool::{Change, Entry, Envelope, Id, PAGE, QueueError, Spool, State, Touched};
 use crate::status::snapshot::Daemon;
 use crate::status::{Tally, snapshot};
 use listing::{Lines, Listing};
+use redact::Redaction;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::io::{self, Read};
@@ -54,6 +59,9 @@ const AFTER_PANIC: Duration = Duration::from_secs(60);
 /// Names the requester of an event.
 pub type Labeller = dyn Fn(&Envelope) -> Option<String> + Send + Sync;
 
+/// Finds who asks in an event.
+pub type Asker = dyn Fn(&Envelope) -> Option<Requester> + Send + Sync;
+
 /// What the verbs work on.
 pub struct Rooms {
     /// The envelopes.
@@ -72,6 +80,8 @@ pub struct Rooms {
     pub daemon: RwLock<Daemon>,
     /// Names the requester of an event, for listings.
     pub label: Box<Labeller>,
+    /// Who asks in an event, when the mapping finds somebody.
+    pub requester: Box<Asker>,
     /// What would be written for an event now.
     pub plan: Box<Planner>,
     /// Applies the configuration: what changed, or the findings.
@@ -233,6 +243,7 @@ impl Rooms {
                 let aside: Aside = read(request)?;
                 self.resume(&aside.what).map(|text| told(&text))
             }
+            (Method::Post, "/forget") => self.forget(&read(request)?).map(|forgotten| json(&forgotten)),
             (Method::Post, "/reload") => match (self.reload)() {
                 Ok(text) => Ok(serde_json::json!({ "text": text }).to_string()),
                 Err(findings) => Err(Refused::Conflict(findings)),
@@ -264,9 +275,28 @@ impl Rooms {
             let envelope = self.spool.envelope(&entry)?;
             let planned = (self.plan)(&envelope, entry.ticket.filter(|_| !entry.opened));
             let row = self.row(id, &entry, in_flight)?;
-            return Ok(Some(EnvelopeView::waiting(row, &entry, &envelope, &planned)));
+            let mut view = EnvelopeView::waiting(row, &entry, &envelope, &planned);
+            self.hide(Some(&envelope), |redaction| redaction.view(&mut view));
+            return Ok(Some(view));
         }
-        Ok(self.spool.settled(id)?.map(|settled| EnvelopeView::settled(id, &settled)))
+        let Some(settled) = self.spool.settled(id)? else { return Ok(None) };
+        let mut view = EnvelopeView::settled(id, &settled);
+        self.hide(None, |redaction| redaction.view(&mut view));
+        Ok(Some(view))
+    }
+
+    /// Has what `privacy.redact` names hidden in something of this envelope's.
+    fn hide(&self, envelope: Option<&Envelope>, apply: impl FnOnce(&Redaction<'_>)) {
+        let daemon = self.daemon.read().unwrap_or_else(PoisonError::into_inner);
+        if daemon.redact.is_empty() {
+            return;
+        }
+        let requester = envelope.and_then(|envelope| {
+            catch_unwind(AssertUnwindSafe(|| (self.requester)(envelope))).ok().flatten()
+        });
+        if let Some(redaction) = Redaction::of(&daemon.redact, envelope, requester.as_ref()) {
+            apply(&redaction);
+        }
     }
 
     /// What a verb would meet.
@@ -342,8 +372,9 @@ impl Rooms {
         row.waits_for = waits_for;
         row.requester = requester;
         if let Some(envelope) = envelope {
-            row.conversation = envelope.conversation;
-            row.event = envelope.event_id;
+            row.conversation.clone_from(&envelope.conversation);
+            row.event.clone_from(&envelope.event_id);
+            self.hide(Some(&envelope), |redaction| redaction.row(&mut row));
         }
         Ok(row)
     }

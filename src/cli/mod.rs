@@ -10,6 +10,7 @@ pub mod check;
 pub mod completions;
 pub mod config;
 pub mod demo;
+pub mod forget;
 pub mod init;
 pub mod man;
 pub mod preset;
@@ -117,6 +118,8 @@ enum Verb {
     Resume(aside::ResumeArgs),
     /// Give up on envelopes
     Drop(change::DropArgs),
+    /// Remove what is held about one person
+    Forget(forget::ForgetArgs),
     /// Run a payload through verify and map; deliver nothing
     Try(trial::TryArgs),
     /// Wait for a real request, save it, suggest a mapping
@@ -253,6 +256,7 @@ pub fn run() -> ExitCode {
         Verb::Pause(args) => aside::pause(&cli.global, args, &mut screen),
         Verb::Resume(args) => aside::resume(&cli.global, args, &mut screen),
         Verb::Drop(args) => change::drop_envelopes(&cli.global, args, &mut screen),
+        Verb::Forget(args) => forget::run(&cli.global, args, &mut screen),
         Verb::Try(args) => trial::run(&cli.global, args, &mut screen),
         Verb::Capture(args) => capture::run(&cli.global, args, &mut screen),
         Verb::Preset(args) => preset::run(&cli.global, args, &mut screen),

@@ -33,8 +33,11 @@ impl<'a> Listing<'a> {
             Stage::Settled(from) => {
                 let page = self.rooms.spool.history(from)?;
                 self.stage = page.last().map_or(Stage::Waiting(0), |(last, _)| Stage::Settled(last + 1));
-                let rows = page.iter().map(|(id, settled)| Row::settled(*id, settled, self.now));
-                Ok(Some(rows.filter(|row| self.filter.passes(row)).collect()))
+                let mut rows: Vec<Row> =
+                    page.iter().map(|(id, settled)| Row::settled(*id, settled, self.now)).collect();
+                rows.iter_mut().for_each(|row| self.rooms.hide(None, |redaction| redaction.row(row)));
+                rows.retain(|row| self.filter.passes(row));
+                Ok(Some(rows))
             }
             Stage::Waiting(from) => {
                 let page = self.rooms.spool.entries(from)?;

@@ -59,6 +59,7 @@ mod clean;
 mod codec;
 mod disk;
 mod envelope;
+mod forget;
 mod generations;
 mod ground;
 mod group;
@@ -255,6 +256,10 @@ struct Core {
     wanted: usize,
     /// Segments with bytes that made no sense: they are set aside, not removed.
     damaged: HashSet<u64>,
+    /// Segments up to this one go as soon as they can, whether it pays or not.
+    purge_to: u64,
+    /// The next group begins a segment.
+    begins_segment: bool,
     counts: BTreeMap<(String, State), u64>,
     /// When free space was asked for, what there was, and what had been appended by then.
     free: Option<(Duration, u64, u64)>,

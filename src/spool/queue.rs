@@ -310,6 +310,10 @@ impl Queue {
         }
     }
 
+    pub fn remove_settled(&self, id: Id) {
+        self.put(Table::History, &id.to_be_bytes(), None);
+    }
+
     /// The last settled envelope.
     pub fn last_settled(&self) -> Answer<Option<(Id, Settled)>> {
         let Some((key, value)) = self.last(Table::History)? else { return Ok(None) };
@@ -526,6 +530,16 @@ impl Queue {
         log::info!("queue is rewritten bytes={bytes} live={live}");
         writing.building = Some(Building::begin(&self.home, writing.generation + 1, &self.ground.disk)?);
         Ok(true)
+    }
+
+    /// Begins a new generation whether it pays or not, unless one is being built.
+    pub fn begin_renewal(&self) -> Answer<()> {
+        let mut writing = lock(&self.writing);
+        self.has_room(&*self.tables()?)?;
+        if writing.building.is_none() {
+            writing.building = Some(Building::begin(&self.home, writing.generation + 1, &self.ground.disk)?);
+        }
+        Ok(())
     }
 
     /// Copies a page into the generation that is being built; whether it has become the queue.

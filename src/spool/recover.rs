@@ -101,6 +101,8 @@ pub fn open(
         moving: 0,
         wanted: super::group::NOBODY,
         damaged: recovery.damaged.iter().map(|(segment, _)| *segment).collect(),
+        purge_to: 0,
+        begins_segment: false,
         counts: stock.counts,
         free: None,
         appended: 0,

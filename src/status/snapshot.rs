@@ -159,6 +159,8 @@ pub struct Daemon {
     pub freshdesk_url: String,
     /// What platforms call, when the admin says so.
     pub public_url: Option<String>,
+    /// What is not shown of customers.
+    pub redact: Vec<String>,
     /// Envelopes at which platforms get 503.
     pub envelopes_max: u64,
     /// Bytes at which platforms get 503.

@@ -5,6 +5,7 @@ mod alert;
 mod answers;
 mod commit_then_reset;
 mod entry;
+mod forget;
 mod freshdesk_answers;
 mod harness;
 mod hostile;
