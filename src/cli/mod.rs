@@ -10,6 +10,7 @@ pub mod check;
 pub mod completions;
 pub mod config;
 pub mod demo;
+mod examples;
 pub mod forget;
 pub mod init;
 pub mod man;
@@ -47,13 +48,15 @@ pub const NOT_REACHABLE: u8 = 3;
 
 const EXAMPLES: &str = "\
 Examples:
+  deskspool init                               a first configuration: four questions
   deskspool check                              is the configuration right?
   deskspool status                             is it receiving, is it delivering, what needs me?
   deskspool queue --state dead                 what was given up, and why
   deskspool retry --all --state dead           after the mapping or the key was mended
   deskspool demo                               all of it on this machine, with a stand-in for Freshdesk
 
-Exit codes: 0 fine, 1 not fine, 2 usage, 3 daemon not reachable, 130 interrupted.";
+Environment: DESKSPOOL_CONFIG and DESKSPOOL_SOCKET as the options, DESKSPOOL_LOG what the daemon logs, NO_COLOR.
+Exit codes: 0 fine, 1 not fine, 2 usage, 3 daemon not reachable, 130 interrupted. More: deskspool man";
 
 /// Webhooks in, Freshdesk tickets out, nothing lost in between.
 #[derive(Parser)]
@@ -88,6 +91,7 @@ pub struct Global {
 #[derive(Subcommand)]
 enum Verb {
     /// Run the daemon (systemd does this)
+    #[command(after_help = examples::SERVE)]
     Serve(serve::ServeArgs),
     /// Write a first configuration, asking four questions
     Init(init::InitArgs),
@@ -96,17 +100,21 @@ enum Verb {
     /// The effective configuration, and where each value was written
     Config(config::ConfigArgs),
     /// Apply the configuration; tells what changed and what needs a restart
+    #[command(after_help = examples::RELOAD)]
     Reload,
     /// One screen: is it receiving, is it delivering, what needs me
+    #[command(after_help = examples::STATUS)]
     Status,
     /// What is waiting
-    #[command(visible_alias = "mailq")]
+    #[command(visible_alias = "mailq", after_help = examples::QUEUE)]
     Queue(FilterArgs),
     /// One envelope, its attempts, what it would write
+    #[command(after_help = examples::SHOW)]
     Show(show::ShowArgs),
     /// The last requests that were turned away, and why
     Refused(refused::RefusedArgs),
     /// Make envelopes due now
+    #[command(after_help = examples::RETRY)]
     Retry(change::ChangeArgs),
     /// Set envelopes aside
     Hold(aside::HoldArgs),
@@ -117,6 +125,7 @@ enum Verb {
     /// End a pause
     Resume(aside::ResumeArgs),
     /// Give up on envelopes
+    #[command(after_help = examples::DROP)]
     Drop(change::DropArgs),
     /// Remove what is held about one person
     Forget(forget::ForgetArgs),
@@ -127,10 +136,12 @@ enum Verb {
     /// What is known of each platform: the list, or one file
     Preset(preset::PresetArgs),
     /// Save what can be read of a damaged spool; the daemon must be stopped
+    #[command(after_help = examples::SALVAGE)]
     Salvage(salvage::SalvageArgs),
     /// A local stand-in for Freshdesk, with a page that shows the tickets
     Sandbox(sandbox::SandboxArgs),
     /// Daemon, sandbox and sample events, on this machine alone
+    #[command(after_help = examples::DEMO)]
     Demo(demo::DemoArgs),
     /// What makes a shell finish words
     Completions(completions::CompletionsArgs),

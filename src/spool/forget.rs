@@ -28,9 +28,8 @@ impl Spool {
                 opened => opened?,
             };
             segment::walk(&file, files.identity(), |met| {
-                if let Met::Record { record, .. } = met
-                    && let Record::Put(envelope) = *record
-                {
+                let Met::Record { record, .. } = met else { return };
+                if let Record::Put(envelope) = *record {
                     each(envelope, number);
                 }
             })?;

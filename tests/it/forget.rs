@@ -12,10 +12,10 @@ fn files_with(directory: &Path, wanted: &str) -> Vec<String> {
         let path = entry.expect("it is listed").path();
         if path.is_dir() {
             found.extend(files_with(&path, wanted));
-        } else if let Ok(bytes) = std::fs::read(&path)
-            && bytes.windows(wanted.len()).any(|window| window == wanted.as_bytes())
-        {
-            found.push(path.display().to_string());
+        } else {
+            let bytes = std::fs::read(&path).unwrap_or_default();
+            let is_there = bytes.windows(wanted.len()).any(|window| window == wanted.as_bytes());
+            found.extend(is_there.then(|| path.display().to_string()));
         }
     }
     found
@@ -134,10 +134,7 @@ fn what_is_private_is_not_shown_but_delivered() {
     assert_eq!((&body["text"], &body["conversation_id"]), (&"[hidden]".into(), &"quilla".into()), "{body}");
     world.set("privacy", "redact", "[]").write();
     let reloaded = world.run(&["reload"]);
-    assert_eq!(
-        reloaded.out, "reloaded: privacy.redact [\"name\", \"email\", \"text\"] → []\n",
-        "{reloaded:?}"
-    );
+    assert_eq!(reloaded.out, "reloaded: privacy.redact changed\n", "{reloaded:?}");
     assert!(world.run(&["show", "1"]).out.contains("Customer quilla"));
     desk.set_down(false).expect("it comes back");
     daemon.eventually("it arrives whole", || (delivered(&desk.tickets(), "quilla") == [0]).then_some(()));
