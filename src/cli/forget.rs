@@ -43,13 +43,12 @@ Exit codes: 0 all is gone, 1 nothing was found, or something is being sent and s
 pub fn run(global: &Global, args: &ForgetArgs, screen: &mut Screen) -> Outcome {
     let would = ask(global, args, true)?;
     let is_nothing = would.texts == 0 && would.history.is_empty();
+    if is_nothing && !global.json {
+        screen.line("nothing is held about this requester")?;
+        return Ok(NOT_FINE);
+    }
     if args.dry_run || is_nothing {
-        return tell(
-            global,
-            &would,
-            screen,
-            if is_nothing { "nothing is held" } else { "would be forgotten" },
-        );
+        return tell(global, &would, screen, "would be forgotten");
     }
     if !args.yes {
         eprint!("{}", render(&would));
@@ -109,7 +108,8 @@ fn render(forgotten: &Forgotten) -> String {
     if !forgotten.history.is_empty() {
         line("history", &ids(&forgotten.history));
     }
-    line("journal", &format!("the texts of {} events", forgotten.texts));
+    let events = if forgotten.texts == 1 { "event" } else { "events" };
+    line("journal", &format!("the text of {} {events}", forgotten.texts));
     for path in &forgotten.set_aside {
         line(
             "stays",

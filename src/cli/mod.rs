@@ -28,6 +28,8 @@ pub mod trial;
 
 use crate::control::client::{AskError, Daemon};
 use crate::control::view::Filter;
+use crate::daemon::StartError;
+use crate::spool::OpenError;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use render::Screen;
 use std::io;
@@ -70,6 +72,7 @@ struct Cli {
 
 /// Options of every verb.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Options of every verb")]
 pub struct Global {
     /// The configuration file
     #[arg(long, global = true, value_name = "PATH", env = "DESKSPOOL_CONFIG", default_value = CONFIG_DEFAULT)]
@@ -320,9 +323,21 @@ fn tell(failure: &Failure) -> u8 {
         Failure::Other(error) if is_broken_pipe(error) => FINE,
         Failure::Other(error) => {
             eprintln!("error: {error:#}");
+            if error.chain().any(|cause| is_held(cause)) {
+                eprintln!("   = use `deskspool queue` without sudo -u, it asks that process");
+            }
             NOT_FINE
         }
     }
+}
+
+/// A daemon has the spool.
+fn is_held(cause: &(dyn std::error::Error + 'static)) -> bool {
+    let in_start = match cause.downcast_ref::<StartError>() {
+        Some(StartError::Spool(error)) => Some(error),
+        _ => None,
+    };
+    matches!(in_start.or(cause.downcast_ref()), Some(OpenError::InUse { .. }))
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
