@@ -323,7 +323,7 @@ fn tell(failure: &Failure) -> u8 {
         Failure::Other(error) if is_broken_pipe(error) => FINE,
         Failure::Other(error) => {
             eprintln!("error: {error:#}");
-            if error.chain().any(|cause| is_held(cause)) {
+            if error.chain().any(is_held) {
                 eprintln!("   = use `deskspool queue` without sudo -u, it asks that process");
             }
             NOT_FINE
