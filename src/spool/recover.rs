@@ -17,7 +17,7 @@ use super::stock::Stock;
 use super::tables::QueueError;
 use super::{Core, Group, Limits, OpenError, Shared, disk};
 use crate::clock::{Clock, Eras};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -104,6 +104,7 @@ pub fn open(
         purge_to: 0,
         begins_segment: false,
         counts: stock.counts,
+        none_before: BTreeMap::new(),
         free: None,
         appended: 0,
         work: 1,
