@@ -18,21 +18,25 @@
 //! | `POST /count`, `/retry`, `/drop` | takes a [`Selection`], answers a [`Done`] |
 //! | `POST /hold`, `/release` | takes an [`Aside`], a [`Selection`]; answers a [`Done`] |
 //! | `POST /pause`, `/resume` | takes an [`Aside`]; answers `{"text":…}` |
+//! | `POST /forget` | takes a [`Forget`](view::Forget), answers a [`Forgotten`](view::Forgotten) |
 //! | `POST /reload` | `{"text":…}`, 409 when the configuration was not applied |
 
 mod aside;
 pub mod client;
 mod events;
 mod export;
+mod forget;
 pub mod import;
 mod listing;
 mod reader;
+mod redact;
 pub mod view;
 pub mod wire;
 
 use crate::capture::{Captured, Captures};
 use crate::clock::Clock;
 use crate::dispatch::{Dispatch, Planner};
+use crate::freshdesk::write::Requester;
 use crate::pauses::Pauses;
 use crate::spool::{Change, Entry, Envelope, Id, PAGE, QueueError, Spool, Touched};
 use crate::status::snapshot::Daemon;
@@ -67,6 +71,9 @@ const AFTER_PANIC: Duration = Duration::from_secs(60);
 /// Names the requester of an event.
 pub type Labeller = dyn Fn(&Envelope) -> Option<String> + Send + Sync;
 
+/// Finds who asks in an event.
+pub type Asker = dyn Fn(&Envelope) -> Option<Requester> + Send + Sync;
+
 /// What the verbs work on.
 pub struct Rooms {
     /// The envelopes.
@@ -85,6 +92,8 @@ pub struct Rooms {
     pub daemon: RwLock<Daemon>,
     /// Names the requester of an event, for listings.
     pub label: Box<Labeller>,
+    /// Who asks in an event, when the mapping finds somebody.
+    pub requester: Box<Asker>,
     /// What would be written for an event now.
     pub plan: Box<Planner>,
     /// Applies the configuration: what changed, or the findings.
@@ -270,6 +279,7 @@ impl Rooms {
                 let aside: Aside = read(request)?;
                 self.resume(&aside.what).map(|text| told(&text))
             }
+            (Method::Post, "/forget") => self.forget(&read(request)?).map(|forgotten| json(&forgotten)),
             (Method::Post, "/reload") => match (self.reload)() {
                 Ok(text) => Ok(serde_json::json!({ "text": text }).to_string()),
                 Err(findings) => Err(Refused::Conflict(findings)),
@@ -297,7 +307,9 @@ impl Rooms {
             clock: &*self.clock,
             pauses: &self.pauses,
             label: &*self.label,
+            requester: &*self.requester,
             plan: &*self.plan,
+            redact: self.daemon.read().unwrap_or_else(PoisonError::into_inner).redact.clone(),
         }
     }
 

@@ -195,7 +195,7 @@ impl Daemon {
         let facts = Facts { passed, ..facts(config, now, now) };
         let daemon = Arc::new_cyclic(|this: &std::sync::Weak<Daemon>| {
             let this = this.clone();
-            let (labels, plans) = (sources.clone(), sources.clone());
+            let (labels, plans, askers) = (sources.clone(), sources.clone(), sources.clone());
             let rooms = Rooms {
                 spool,
                 dispatch,
@@ -205,6 +205,7 @@ impl Daemon {
                 clock,
                 daemon: RwLock::new(facts),
                 label: Box::new(move |envelope| mapping::label(&sources_of(&labels), envelope)),
+                requester: Box::new(move |envelope| mapping::requester(&sources_of(&askers), envelope)),
                 plan: Box::new(move |envelope, ticket| mapping::plan(&sources_of(&plans), envelope, ticket)),
                 reload: Box::new(move || match this.upgrade() {
                     Some(daemon) => daemon.reload(),
@@ -456,6 +457,7 @@ fn facts(config: &Config, started: Duration, configured: Duration) -> Facts {
         passed: Vec::new(),
         freshdesk_url: config.freshdesk.url.clone(),
         public_url: config.server.public_url.clone(),
+        redact: config.privacy.redact.clone().into(),
         envelopes_max: config.spool.envelopes_max,
         bytes_max: config.spool.bytes_max,
     }

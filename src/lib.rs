@@ -158,6 +158,8 @@
 //! | alerts across restarts, by command and by URL | `tests/it/alert.rs` |
 //! | metrics and alerting rules, by promtool | `tests/system/metrics.sh` |
 //! | what admins type | `tests/by_hand.rs`, `tests/it/` |
+//! | every verb word for word, text and JSON, with a clock that stands | `tests/cli/`, by `tests/it/transcripts.rs` |
+//! | somebody is forgotten: nothing of theirs is left in any file, all others arrive; fields that are not shown | `tests/it/forget.rs` |
 //! | full disks, generations of the queue, clean stops, queues that are tried first | `src/spool/tests/space.rs`, `tests/system/full_disk.sh` |
 //! | what a long backlog costs: disk, memory, opening | `benches/backlog/` |
 //! | restarts under load, the socket passed as systemd passes it: nobody is refused | `tests/system/restarts.sh` |

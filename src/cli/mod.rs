@@ -12,7 +12,9 @@ pub mod completions;
 pub mod config;
 pub mod demo;
 pub mod drain;
+mod examples;
 pub mod export;
+pub mod forget;
 pub mod init;
 pub mod log;
 pub mod man;
@@ -31,6 +33,7 @@ pub mod trial;
 
 use crate::control::client::{AskError, Daemon};
 use crate::control::view::Filter;
+use crate::daemon::StartError;
 use crate::spool::OpenError;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use render::Screen;
@@ -52,13 +55,15 @@ pub const NOT_REACHABLE: u8 = 3;
 
 const EXAMPLES: &str = "\
 Examples:
+  deskspool init                               a first configuration: four questions
   deskspool check                              is the configuration right?
   deskspool status                             is it receiving, is it delivering, what needs me?
   deskspool queue --state dead                 what was given up, and why
   deskspool retry --all --state dead           after the mapping or the key was mended
   deskspool demo                               all of it on this machine, with a stand-in for Freshdesk
 
-Exit codes: 0 fine, 1 not fine, 2 usage, 3 daemon not reachable, 130 interrupted.";
+Environment: DESKSPOOL_CONFIG and DESKSPOOL_SOCKET as the options, DESKSPOOL_LOG what the daemon logs, NO_COLOR.
+Exit codes: 0 fine, 1 not fine, 2 usage, 3 daemon not reachable, 130 interrupted. More: deskspool man";
 
 /// Webhooks in, Freshdesk tickets out, nothing lost in between.
 #[derive(Parser)]
@@ -72,6 +77,7 @@ struct Cli {
 
 /// Options of every verb.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Options of every verb")]
 pub struct Global {
     /// The configuration file
     #[arg(long, global = true, value_name = "PATH", env = "DESKSPOOL_CONFIG", default_value = CONFIG_DEFAULT)]
@@ -93,6 +99,7 @@ pub struct Global {
 #[derive(Subcommand)]
 enum Verb {
     /// Run the daemon (systemd does this)
+    #[command(after_help = examples::SERVE)]
     Serve(serve::ServeArgs),
     /// Write a first configuration, asking four questions
     Init(init::InitArgs),
@@ -101,19 +108,23 @@ enum Verb {
     /// The effective configuration, and where each value was written
     Config(config::ConfigArgs),
     /// Apply the configuration; tells what changed and what needs a restart
+    #[command(after_help = examples::RELOAD)]
     Reload,
     /// One screen: is it receiving, is it delivering, what needs me
+    #[command(after_help = examples::STATUS)]
     Status(status::StatusArgs),
     /// What is waiting
-    #[command(visible_alias = "mailq", after_help = queue::EXAMPLES)]
+    #[command(visible_alias = "mailq", after_help = examples::QUEUE)]
     Queue(FilterArgs),
     /// One envelope, its attempts, what it would write
+    #[command(after_help = examples::SHOW)]
     Show(show::ShowArgs),
     /// What happened, one line per event and attempt
     Log(log::LogArgs),
     /// The last requests that were turned away, and why
     Refused(refused::RefusedArgs),
     /// Make envelopes due now
+    #[command(after_help = examples::RETRY)]
     Retry(change::ChangeArgs),
     /// Set envelopes aside
     Hold(aside::HoldArgs),
@@ -124,7 +135,10 @@ enum Verb {
     /// End a pause
     Resume(aside::ResumeArgs),
     /// Give up on envelopes
+    #[command(after_help = examples::DROP)]
     Drop(change::DropArgs),
+    /// Remove what is held about one person
+    Forget(forget::ForgetArgs),
     /// Run a payload through verify and map; deliver nothing
     Try(trial::TryArgs),
     /// Wait for a real request, save it, suggest a mapping
@@ -138,10 +152,12 @@ enum Verb {
     /// Take over what another host exported
     Import(export::ImportArgs),
     /// Save what can be read of a damaged spool; the daemon must be stopped
+    #[command(after_help = examples::SALVAGE)]
     Salvage(salvage::SalvageArgs),
     /// A local stand-in for Freshdesk, with a page that shows the tickets
     Sandbox(sandbox::SandboxArgs),
     /// Daemon, sandbox and sample events, on this machine alone
+    #[command(after_help = examples::DEMO)]
     Demo(demo::DemoArgs),
     /// What makes a shell finish words
     Completions(completions::CompletionsArgs),
@@ -270,6 +286,7 @@ pub fn run() -> ExitCode {
         Verb::Pause(args) => aside::pause(&cli.global, args, &mut screen),
         Verb::Resume(args) => aside::resume(&cli.global, args, &mut screen),
         Verb::Drop(args) => change::drop_envelopes(&cli.global, args, &mut screen),
+        Verb::Forget(args) => forget::run(&cli.global, args, &mut screen),
         Verb::Try(args) => trial::run(&cli.global, args, &mut screen),
         Verb::Capture(args) => capture::run(&cli.global, args, &mut screen),
         Verb::Preset(args) => preset::run(&cli.global, args, &mut screen),
@@ -314,6 +331,9 @@ fn tell(failure: &Failure) -> u8 {
         Failure::Other(error) if is_broken_pipe(error) => FINE,
         Failure::Other(error) => {
             eprintln!("error: {error:#}");
+            if error.chain().any(is_held) {
+                eprintln!("   = use `deskspool queue` without sudo -u, it asks that process");
+            }
             NOT_FINE
         }
     }
@@ -333,6 +353,15 @@ fn tell_unanswered(error: &AskError) -> u8 {
         AskError::Broken { .. } => NOT_REACHABLE,
         AskError::Refused { .. } => NOT_FINE,
     }
+}
+
+/// A daemon has the spool.
+fn is_held(cause: &(dyn std::error::Error + 'static)) -> bool {
+    let in_start = match cause.downcast_ref::<StartError>() {
+        Some(StartError::Spool(error)) => Some(error),
+        _ => None,
+    };
+    matches!(in_start.or(cause.downcast_ref()), Some(OpenError::InUse { .. }))
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

@@ -75,14 +75,14 @@ fn no_longer_here(id: u64) -> Outcome {
 /// The page.
 pub fn render(view: &EnvelopeView) -> String {
     let row = &view.row;
-    let mut text = format!(
-        "{}  {}  {}  conversation {}\n",
-        row.id,
-        row.state,
-        row.source,
-        one_line(&row.conversation, 60)
-    );
+    let mut text = format!("{}  {}  {}", row.id, row.state, row.source);
+    if !row.conversation.is_empty() {
+        let _ = write!(text, "  conversation {}", one_line(&row.conversation, 60));
+    }
+    text.push('\n');
     let mut facts = vec![one_line(&row.event, 60), format!("received {}", row.received_at)];
+    // What was forgotten has no name any more.
+    facts.retain(|fact| !fact.is_empty());
     facts.extend(view.peer.as_ref().map(|peer| format!("from {peer}")));
     facts.extend(view.bytes.map(bytes));
     line(&mut text, "event", &facts.join(", "));

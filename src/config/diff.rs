@@ -147,6 +147,7 @@ pub(super) fn facts(config: &Config) -> BTreeMap<String, String> {
     facts.insert("status_page.listen".to_owned(), list(&config.status_page.listen));
     facts.insert("alert.command".to_owned(), list(&config.alert.command));
     facts.insert("alert.oldest_waiting".to_owned(), show_duration(config.alert.oldest_waiting));
+    facts.insert("privacy.redact".to_owned(), list(&config.privacy.redact));
     facts.insert("status_page.actions".to_owned(), config.status_page.actions.to_string());
     facts.insert("delivery.stop_timeout".to_owned(), show_duration(delivery.stop_timeout));
     facts

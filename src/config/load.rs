@@ -17,8 +17,8 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::DeValue;
 
-const TABLES: [&str; 8] =
-    ["freshdesk", "ticket", "server", "spool", "delivery", "status_page", "alert", "source"];
+const TABLES: [&str; 9] =
+    ["freshdesk", "ticket", "server", "spool", "delivery", "status_page", "alert", "privacy", "source"];
 const NAME_CHARS_MAX: usize = 32;
 /// Stands for a credential that only the service sees.
 const UNSEEN: &str = "unseen";
@@ -157,6 +157,7 @@ impl<'a> Reader<'a> {
         let delivery: DeliveryConfig = self.table("delivery", tables.remove("delivery"));
         self.check_backoff(&delivery.backoff);
         let alert = self.table("alert", tables.remove("alert"));
+        let privacy = self.table("privacy", tables.remove("privacy"));
         let status_page = self.table("status_page", tables.remove("status_page"));
         let status_page = self.status_page(status_page);
         let sources = self.sources(tables.remove("source"));
@@ -169,6 +170,7 @@ impl<'a> Reader<'a> {
             spool,
             delivery,
             alert,
+            privacy,
             status_page,
             ticket,
             sources,
@@ -185,7 +187,7 @@ impl<'a> Reader<'a> {
             let hint = schema::did_you_mean(key.get_ref(), &TABLES);
             let hint = hint.map(|known| format!(", did you mean [{known}]?")).unwrap_or_default();
             let finding = Finding::error("", format!("unknown {kind}{hint}"))
-                .help("allowed: [freshdesk], [ticket], [server], [spool], [delivery], [status_page], [alert], [source.<name>]");
+                .help("allowed: [freshdesk], [ticket], [server], [spool], [delivery], [status_page], [alert], [privacy], [source.<name>]");
             self.told.tell_at(self.files, key.span(), finding);
         }
         known.into_iter().map(|(key, value)| (key.into_inner().into_owned(), value)).collect()

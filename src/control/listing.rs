@@ -25,7 +25,8 @@ enum Stage {
 impl<'a> Listing<'a> {
     pub(super) fn new(reader: Reader<'a>, filter: &'a Filter) -> Listing<'a> {
         let stage = if filter.wants_settled() { Stage::Settled(0) } else { Stage::Waiting(0) };
-        Listing { reader, filter, now: reader.clock.now(), stage }
+        let now = reader.clock.now();
+        Listing { reader, filter, now, stage }
     }
 
     /// The rows of the next page, perhaps none; `None` at the end.
@@ -34,8 +35,11 @@ impl<'a> Listing<'a> {
             Stage::Settled(from) => {
                 let page = self.reader.spool.history(from)?;
                 self.stage = page.last().map_or(Stage::Waiting(0), |(last, _)| Stage::Settled(last + 1));
-                let rows = page.iter().map(|(id, settled)| Row::settled(*id, settled, self.now));
-                Ok(Some(rows.filter(|row| self.filter.passes(row)).collect()))
+                let mut rows: Vec<Row> =
+                    page.iter().map(|(id, settled)| Row::settled(*id, settled, self.now)).collect();
+                rows.iter_mut().for_each(|row| self.reader.hide(None, |redaction| redaction.row(row)));
+                rows.retain(|row| self.filter.passes(row));
+                Ok(Some(rows))
             }
             Stage::Waiting(from) => {
                 let page = self.reader.spool.entries(from)?;

@@ -3,16 +3,18 @@
 use super::events::Past;
 use super::export::Export;
 use super::listing::{Listing, lines};
+use super::redact::Redaction;
 use super::view::{EnvelopeView, Filter, Row};
-use super::{Labeller, Refused, json};
+use super::{Asker, Labeller, Refused, json};
 use crate::clock::Clock;
 use crate::dispatch::Planner;
 use crate::pauses::Pauses;
-use crate::spool::{Entry, Id, Spool, State};
+use crate::spool::{Entry, Envelope, Id, Spool, State};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 /// What reading verbs are answered from.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Reader<'a> {
     /// The envelopes.
     pub spool: &'a Spool,
@@ -22,8 +24,12 @@ pub struct Reader<'a> {
     pub pauses: &'a Pauses,
     /// Names the requester of an event.
     pub label: &'a Labeller,
+    /// Who asks in an event.
+    pub requester: &'a Asker,
     /// What would be written for an event now.
     pub plan: &'a Planner,
+    /// What is not shown of an event.
+    pub redact: Arc<[String]>,
 }
 
 impl Reader<'_> {
@@ -32,7 +38,7 @@ impl Reader<'_> {
         Ok(Some(match path {
             "/queue" => {
                 let filter = Filter::of_query(query).map_err(Refused::Usage)?;
-                let (mut listing, mut text) = (Listing::new(*self, &filter), Vec::new());
+                let (mut listing, mut text) = (Listing::new(self.clone(), &filter), Vec::new());
                 while let Some(rows) = listing.page()? {
                     text.extend(lines(&rows));
                 }
@@ -67,9 +73,27 @@ impl Reader<'_> {
                 None => entry.ticket.or(self.spool.ticket_of(entry.conversation)?.map(|(ticket, _)| ticket)),
             };
             let planned = (self.plan)(&envelope, ticket);
-            return Ok(Some(EnvelopeView::waiting(row, &entry, &envelope, &planned)));
+            let mut view = EnvelopeView::waiting(row, &entry, &envelope, &planned);
+            self.hide(Some(&envelope), |redaction| redaction.view(&mut view));
+            return Ok(Some(view));
         }
-        Ok(self.spool.settled(id)?.map(|settled| EnvelopeView::settled(id, &settled)))
+        let Some(settled) = self.spool.settled(id)? else { return Ok(None) };
+        let mut view = EnvelopeView::settled(id, &settled);
+        self.hide(None, |redaction| redaction.view(&mut view));
+        Ok(Some(view))
+    }
+
+    /// Has what `privacy.redact` names hidden in something of this envelope's.
+    pub(super) fn hide(&self, envelope: Option<&Envelope>, apply: impl FnOnce(&Redaction<'_>)) {
+        if self.redact.is_empty() {
+            return;
+        }
+        let requester = envelope.and_then(|envelope| {
+            catch_unwind(AssertUnwindSafe(|| (self.requester)(envelope))).ok().flatten()
+        });
+        if let Some(redaction) = Redaction::of(&self.redact, envelope, requester.as_ref()) {
+            apply(&redaction);
+        }
     }
 
     /// An unsettled envelope as it stands in a listing.
@@ -85,8 +109,9 @@ impl Reader<'_> {
         row.waits_for = waits_for;
         row.requester = requester;
         if let Some(envelope) = envelope {
-            row.conversation = envelope.conversation;
-            row.event = envelope.event_id;
+            row.conversation.clone_from(&envelope.conversation);
+            row.event.clone_from(&envelope.event_id);
+            self.hide(Some(&envelope), |redaction| redaction.row(&mut row));
         }
         Ok(row)
     }

@@ -347,6 +347,39 @@ impl TryView {
     }
 }
 
+/// Whom to forget.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Forget {
+    /// An e-mail address, a phone number, an external id or a name.
+    pub requester: String,
+    /// Only say what would go.
+    pub dry_run: bool,
+}
+
+/// What was held about a requester, and went; nothing in it says who it was.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
+pub struct Forgotten {
+    /// When, RFC 3339, UTC.
+    pub at: String,
+    /// What waited or was held, and is dropped.
+    pub waiting: Vec<Id>,
+    /// Dead letters that are dropped.
+    pub dead: Vec<Id>,
+    /// Being sent right now, so they stay.
+    pub in_flight: Vec<Id>,
+    /// Settled envelopes that history does not know any more.
+    pub history: Vec<Id>,
+    /// Events whose text was in the journal.
+    pub texts: u64,
+    /// Whether the texts are off the disk.
+    pub is_gone: bool,
+    /// What was set aside as damaged, where nothing is forgotten.
+    pub set_aside: Vec<String>,
+    /// `sha256:` of the moment, a blank, and the text that was asked for.
+    pub receipt: String,
+}
+
 fn line(write: &Write) -> String {
     match write {
         Write::CreateTicket(ticket) => {

@@ -5,7 +5,7 @@ use super::{by_name, facts, load};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Surroundings;
 use crate::control::client::AskError;
-use crate::control::{Labeller, Reader, Refused};
+use crate::control::{Asker, Labeller, Reader, Refused};
 use crate::dispatch::{Planned, Planner, mapping};
 use crate::pauses::Pauses;
 use crate::source::Sources;
@@ -28,6 +28,7 @@ pub struct AtRest {
     tally: Tally,
     facts: Facts,
     label: Box<Labeller>,
+    requester: Box<Asker>,
     plan: Box<Planner>,
     recovery: Recovery,
     is_configured: bool,
@@ -42,7 +43,7 @@ impl AtRest {
         let loaded = load(path, &Surroundings::of_check()).ok();
         let is_configured = loaded.is_some();
         let sources: Arc<Sources> = Arc::new(loaded.as_ref().map(by_name).unwrap_or_default());
-        let named = sources.clone();
+        let (named, asked) = (sources.clone(), sources.clone());
         let plan = move |envelope: &_, ticket| match is_configured {
             true => mapping::plan(&sources, envelope, ticket),
             false => Planned::Unmappable(NO_CONFIGURATION.to_owned()),
@@ -55,6 +56,7 @@ impl AtRest {
             tally: Tally::new(spool.clone(), clock.clone()),
             facts,
             label: Box::new(move |envelope| mapping::label(&named, envelope)),
+            requester: Box::new(move |envelope| mapping::requester(&asked, envelope)),
             plan: Box::new(plan),
             spool,
             clock,
@@ -118,7 +120,9 @@ impl AtRest {
             clock: &*self.clock,
             pauses: &self.pauses,
             label: &*self.label,
+            requester: &*self.requester,
             plan: &*self.plan,
+            redact: self.facts.redact.clone(),
         }
     }
 }
@@ -126,6 +130,7 @@ impl AtRest {
 fn no_facts(now: Duration) -> Facts {
     Facts {
         passed: Vec::new(),
+        redact: Arc::default(),
         started: now,
         configured: now,
         account: String::new(),

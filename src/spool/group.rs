@@ -91,7 +91,8 @@ impl Core {
     /// The group, and a new one that is written into `spare`.
     fn take_group(&mut self, now: Timestamp, spare: &mut Vec<u8>) -> (Group, Counters) {
         let first_sequence = self.group.first_sequence.unwrap_or(self.next_sequence);
-        let counters = Counters { next_id: self.next_id, first_sequence, now };
+        let begins_segment = std::mem::take(&mut self.begins_segment);
+        let counters = Counters { next_id: self.next_id, first_sequence, now, begins_segment };
         let next = Group { bytes: std::mem::take(spare), ..Group::default() };
         (std::mem::replace(&mut self.group, next), counters)
     }

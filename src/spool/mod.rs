@@ -93,6 +93,7 @@ mod disk;
 mod earlier;
 mod envelope;
 mod error;
+mod forget;
 mod generations;
 mod ground;
 mod group;
@@ -257,6 +258,10 @@ struct Core {
     wanted: usize,
     /// Segments with bytes that made no sense: they are set aside, not removed.
     damaged: HashSet<u64>,
+    /// Segments up to this one go as soon as they can, whether it pays or not.
+    purge_to: u64,
+    /// The next group begins a segment.
+    begins_segment: bool,
     counts: BTreeMap<(String, State), u64>,
     /// By state, a number before which no envelope is in it; nothing is known of a state that is missing.
     none_before: BTreeMap<State, Id>,

@@ -15,6 +15,8 @@
 //! while the tables are away; what was asked is asked again later, and nothing is forgotten meanwhile. The
 //! tables change only in [`Queue::step`], one at a time. Nothing here is the only copy of an undelivered event.
 
+mod walk;
+
 use super::codec::{Decoder, Encoder};
 use super::envelope::{Entry, Hash, Id};
 use super::generations::{self, Building};
@@ -277,36 +279,6 @@ impl Queue {
         Ok(Some((decoder.u64()?, Timestamp(decoder.u64()?))))
     }
 
-    /// Some rows of a table of hashes, and where to go on; nowhere behind the last. One may come twice when it is told
-    /// anew meanwhile, the later one last.
-    fn walk(&self, table: Table, from: u64) -> Answer<(Vec<Pair>, Option<u64>)> {
-        let overlay = lock(&self.overlay);
-        let Some((number, mut rows)) = self.tables()?.block_from(table, from)? else {
-            let above = overlay.rows(table, Bound::Unbounded);
-            return Ok((above.filter_map(|(key, row)| Some((key.to_vec(), row?.to_vec()))).collect(), None));
-        };
-        rows.retain(|(key, _)| overlay.get(table, key).is_none());
-        Ok((rows, Some(number + 1)))
-    }
-
-    /// Some conversations with ticket and last use, and where to go on; damaged ones are passed over.
-    pub fn tickets(&self, from: u64) -> Answer<(Vec<(Hash, u64, Timestamp)>, Option<u64>)> {
-        let (rows, next) = self.walk(Table::Conversations, from)?;
-        let known = rows.iter().filter_map(|(key, value)| {
-            let mut decoder = Decoder::new(value);
-            Some((Hash::try_from(key.as_slice()).ok()?, decoder.u64().ok()?, Timestamp(decoder.u64().ok()?)))
-        });
-        Ok((known.collect(), next))
-    }
-
-    /// Some identities as [`row::known_as`] has them, with when each is forgotten, and where to go on.
-    pub fn identities(&self, from: u64) -> Answer<(Vec<(Hash, Timestamp)>, Option<u64>)> {
-        let (rows, next) = self.walk(Table::Dedupe, from)?;
-        let known =
-            rows.iter().filter_map(|(key, value)| Some((row::known_as(key), row::expiry_of(value).ok()?)));
-        Ok((known.collect(), next))
-    }
-
     pub fn set_ticket(&self, conversation: Hash, ticket: u64, used_at: Timestamp) {
         let mut encoder = Encoder::default();
         encoder.u64(ticket).u64(used_at.0);
@@ -327,6 +299,10 @@ impl Queue {
         if let Some(old) = id.checked_sub(HISTORY_ROWS_MAX) {
             overlay.put(Table::History, &old.to_be_bytes(), None);
         }
+    }
+
+    pub fn remove_settled(&self, id: Id) {
+        self.put(Table::History, &id.to_be_bytes(), None);
     }
 
     /// The last settled envelope.
@@ -529,12 +505,26 @@ impl Queue {
         {
             return Ok(false);
         }
-        self.has_room(&tables)?;
         log::info!("queue is rewritten bytes={bytes} live={live}");
-        let number = writing.generation + 1;
-        writing.building =
-            Some(Building::begin(&self.home, number, &self.ground.disk, tables.next_blocks())?);
+        self.build(&mut writing, &tables)?;
         Ok(true)
+    }
+
+    fn build(&self, writing: &mut Writing, tables: &Packed) -> Answer<()> {
+        self.has_room(tables)?;
+        let (number, since) = (writing.generation + 1, tables.next_blocks());
+        writing.building = Some(Building::begin(&self.home, number, &self.ground.disk, since)?);
+        Ok(())
+    }
+
+    /// Begins a new generation whether it pays or not, unless one is being built.
+    pub fn begin_renewal(&self) -> Answer<()> {
+        let mut writing = lock(&self.writing);
+        if writing.building.is_some() {
+            return Ok(());
+        }
+        let tables = self.tables()?;
+        self.build(&mut writing, &tables)
     }
 
     /// Copies a page into the generation that is being built; whether it has become the queue.

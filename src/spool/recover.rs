@@ -165,6 +165,8 @@ fn assemble(
         moving: 0,
         wanted: super::group::NOBODY,
         damaged: recovery.damaged.iter().map(|(segment, _)| *segment).collect(),
+        purge_to: 0,
+        begins_segment: false,
         counts: stock.counts,
         none_before: BTreeMap::new(),
         free: None,

@@ -10,6 +10,7 @@ use crate::spool::{QueueError, Spool, State};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Everything one screen shows. Durations are whole seconds, moments are RFC 3339 in UTC.
@@ -166,6 +167,8 @@ pub struct Daemon {
     pub freshdesk_url: String,
     /// What platforms call, when the admin says so.
     pub public_url: Option<String>,
+    /// What is not shown of customers.
+    pub redact: Arc<[String]>,
     /// Envelopes at which platforms get 503.
     pub envelopes_max: u64,
     /// Bytes at which platforms get 503.
