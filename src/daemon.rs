@@ -223,11 +223,7 @@ impl Daemon {
             }
         });
         daemon.release_configured();
-        let control = match &places.passed.control {
-            Some(passed) => passed.try_clone().and_then(|passed| Control::take(passed, daemon.rooms.clone())),
-            None => Control::listen(&places.control, daemon.rooms.clone()),
-        };
-        let control = control.map_err(|error| StartError::Control { path: places.control.clone(), error })?;
+        let control = start_control(places, daemon.rooms.clone())?;
         *daemon.control.lock().unwrap_or_else(PoisonError::into_inner) = Some(control);
         daemon.start_beside_the_road(places)?;
         Ok((daemon, recovery))
@@ -338,6 +334,7 @@ impl Daemon {
         *self.sources.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(by_name(&loaded));
         self.intake.set_sources(by_name(&loaded), body_bytes_max(&loaded.config));
         self.gate.set_limits(gate_limits(&loaded.config));
+        self.gate.set_identity(identity(&loaded.config));
         if let Err(error) = self.rooms.spool.set_limits(limits(&loaded.config)) {
             log::error!(
                 "heads behind dead letters not found error={:?} next=\"systemctl restart deskspool\"",
@@ -436,13 +433,26 @@ fn listeners(
     Ok(passed.iter().map(TcpListener::try_clone).collect::<Result<_, _>>()?)
 }
 
+fn start_control(places: &Places, rooms: Arc<Rooms>) -> Result<Control, StartError> {
+    let control = match &places.passed.control {
+        Some(passed) => passed.try_clone().and_then(|passed| Control::take(passed, rooms)),
+        None => Control::listen(&places.control, rooms),
+    };
+    control.map_err(|error| StartError::Control { path: places.control.clone(), error })
+}
+
 fn start_gate(config: &Config, listeners: Vec<TcpListener>, workers: &Workers) -> Result<Gate, GateError> {
     Gate::start(GateConfig {
         listeners,
         upstream: workers.socket().to_path_buf(),
         limits: gate_limits(config),
         trusted_proxies: config.server.trusted_proxies.clone(),
+        identity: identity(config),
     })
+}
+
+fn identity(config: &Config) -> Option<Arc<gate::Identity>> {
+    config.server.certificate.as_ref()?.identity.clone()
 }
 
 fn intake_rooms(
@@ -470,6 +480,7 @@ fn facts(config: &Config, started: Duration, configured: Duration) -> Facts {
         sources,
         refused: None,
         passed: Vec::new(),
+        certificate_ends: config.server.certificate.as_ref().map(|read| read.chain.expires()),
         freshdesk_url: config.freshdesk.url.clone(),
         public_url: config.server.public_url.clone(),
         envelopes_max: config.spool.envelopes_max,

@@ -27,7 +27,7 @@
 //!
 //! | room | owns | never does |
 //! |---|---|---|
-//! | [`gate`] | the public listener: an accept loop that never ends by itself, caps, absolute deadlines, strict framing, the relay to tiny_http | know sources, touch the spool |
+//! | [`gate`] | the public listener: an accept loop that never ends by itself, caps, absolute deadlines, TLS, strict framing, the relay to tiny_http | know sources, touch the spool |
 //! | [`intake`] | tiny_http and its handlers: route, verify, decode, split, filter, put, answer after the sync | Freshdesk, ticket templates, wait for the disk |
 //! | [`verify`] | who may post: secrets in headers, queries and paths, signatures, signed times, lists of addresses; constant time; handshakes | know platforms beyond the names of schemes |
 //! | [`decode`] | bytes to JSON, whatever the header claims: JSON, forms, multipart, JSON inside a form, charsets, gzip and deflate with a limit | decide what an event means, quote a body |
@@ -80,6 +80,8 @@
 //! |---|---|---|
 //! | gate | no descriptor, no thread, table full | waits in the kernel's backlog, or pushes out the connection that has been unfinished longest, or 503: the platform sends it again |
 //! | gate | too slow, too large, framing with two readings | 408, 413, 400 …; nothing of it goes further |
+//! | gate | a handshake that fails, plain HTTP where TLS is spoken | closed; 400 |
+//! | gate | the certificate ends, or its renewal does not fit | told by `status`, metrics and alerts; the one before goes on |
 //! | gate → tiny_http | no answer in time, broken off | 503. It may be stored: what the platform sends again is recognised as a duplicate. When tiny_http accepts no more, the process ends and is started again |
 //! | verify | wrong or no secret, an old signature | 401, counted, nothing kept; 403 for an address that is not listed |
 //! | decode | neither JSON nor a form | 200 and a dead letter: sending it again would not mend it, an admin may |
@@ -160,6 +162,7 @@
 //! | what admins type | `tests/by_hand.rs`, `tests/it/` |
 //! | full disks, generations of the queue, clean stops, queues that are tried first | `src/spool/tests/space.rs`, `tests/system/full_disk.sh` |
 //! | what a long backlog costs: disk, memory, opening | `benches/backlog/` |
+//! | TLS with curl, renewals good and bad | `tests/system/tls.sh` |
 //! | restarts under load, the socket passed as systemd passes it: nobody is refused | `tests/system/restarts.sh` |
 //! | the unit, the sync before the answer | `tests/run`, `tests/system/` |
 

@@ -18,6 +18,7 @@ pub mod page;
 mod schema;
 pub mod secrets;
 pub mod tables;
+pub mod tls;
 pub mod units;
 mod written;
 
