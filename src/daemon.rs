@@ -223,10 +223,20 @@ impl Daemon {
             }
         });
         daemon.release_configured();
-        let control = start_control(places, daemon.rooms.clone())?;
-        *daemon.control.lock().unwrap_or_else(PoisonError::into_inner) = Some(control);
+        daemon.start_control(places)?;
         daemon.start_beside_the_road(places)?;
         Ok((daemon, recovery))
+    }
+
+    /// The control socket: ours, or the one that systemd holds.
+    fn start_control(&self, places: &Places) -> Result<(), StartError> {
+        let control = match &places.passed.control {
+            Some(passed) => passed.try_clone().and_then(|passed| Control::take(passed, self.rooms.clone())),
+            None => Control::listen(&places.control, self.rooms.clone()),
+        };
+        let control = control.map_err(|error| StartError::Control { path: places.control.clone(), error })?;
+        *self.control.lock().unwrap_or_else(PoisonError::into_inner) = Some(control);
+        Ok(())
     }
 
     /// What looks on: the history, the alerts, the status page.
@@ -373,11 +383,10 @@ impl Daemon {
             from = last + 1;
             for (id, entry, _) in &page {
                 let was_missing = entry.reason == format!("source.{} is not configured", entry.source);
-                if entry.state == State::Held
-                    && was_missing
-                    && sources.contains_key(&entry.source)
-                    && let Err(error) = spool.touch(*id, Change::Retried)
-                {
+                if entry.state != State::Held || !was_missing || !sources.contains_key(&entry.source) {
+                    continue;
+                }
+                if let Err(error) = spool.touch(*id, Change::Retried) {
                     log::error!("envelope not released id={id} error={:?}", error.to_string());
                 }
             }
@@ -431,14 +440,6 @@ fn listeners(
         return Ok(bound.collect::<Result<_, _>>()?);
     }
     Ok(passed.iter().map(TcpListener::try_clone).collect::<Result<_, _>>()?)
-}
-
-fn start_control(places: &Places, rooms: Arc<Rooms>) -> Result<Control, StartError> {
-    let control = match &places.passed.control {
-        Some(passed) => passed.try_clone().and_then(|passed| Control::take(passed, rooms)),
-        None => Control::listen(&places.control, rooms),
-    };
-    control.map_err(|error| StartError::Control { path: places.control.clone(), error })
 }
 
 fn start_gate(config: &Config, listeners: Vec<TcpListener>, workers: &Workers) -> Result<Gate, GateError> {

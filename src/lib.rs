@@ -164,6 +164,8 @@
 //! | what a long backlog costs: disk, memory, opening | `benches/backlog/` |
 //! | TLS with curl, renewals good and bad | `tests/system/tls.sh` |
 //! | restarts under load, the socket passed as systemd passes it: nobody is refused | `tests/system/restarts.sh` |
+//! | `init`, typed on a terminal and in a script | `tests/system/init.sh`, `tests/it/init.rs` |
+//! | completions in their shells, manual pages | `tests/system/shells.sh`, `src/cli/man.rs` |
 //! | the unit, the sync before the answer | `tests/run`, `tests/system/` |
 
 pub mod alert;
