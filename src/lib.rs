@@ -48,7 +48,7 @@
 //! | [`daemon`] | the wiring: from a configuration to running rooms, reload, and back down in order | any room's work |
 //! | [`sandbox`] | the local stand-in for Freshdesk: demo, dry runs, tests | live in the delivery path |
 //! | [`clock`] | time behind a trait, and how ages are spelled | |
-//! | [`systemd`] | sockets it passes, readiness, status line, watchdog, log lines with priorities | anything when systemd did not start us |
+//! | [`systemd`] | sockets it passes, readiness, status line, watchdog, log lines with priorities and fields | anything when systemd did not start us |
 //!
 //! Names point one way, from the bottom of this list of layers to its top, and `tests/architecture.rs` holds the
 //! exact table: `clock backoff verify decode gate capture pauses` · `freshdesk spool` · `source` · `config dispatch` · `status` ·
