@@ -349,6 +349,7 @@ impl Daemon {
         *self.sources.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(by_name(&loaded));
         self.intake.set_sources(by_name(&loaded), body_bytes_max(&loaded.config));
         self.gate.set_limits(gate_limits(&loaded.config));
+        self.gate.set_identity(identity(&loaded.config));
         if let Err(error) = self.rooms.spool.set_limits(limits(&loaded.config)) {
             log::error!(
                 "heads behind dead letters not found error={:?} next=\"systemctl restart deskspool\"",
@@ -427,7 +428,12 @@ fn start_gate(config: &Config, listeners: Vec<TcpListener>, workers: &Workers) -
         upstream: workers.socket().to_path_buf(),
         limits: gate_limits(config),
         trusted_proxies: config.server.trusted_proxies.clone(),
+        identity: identity(config),
     })
+}
+
+fn identity(config: &Config) -> Option<Arc<gate::Identity>> {
+    config.server.certificate.as_ref()?.identity.clone()
 }
 
 fn intake_rooms(
@@ -455,6 +461,7 @@ fn facts(config: &Config, started: Duration, configured: Duration) -> Facts {
         sources,
         refused: None,
         passed: Vec::new(),
+        certificate_ends: config.server.certificate.as_ref().map(|read| read.chain.expires()),
         freshdesk_url: config.freshdesk.url.clone(),
         public_url: config.server.public_url.clone(),
         redact: config.privacy.redact.clone().into(),

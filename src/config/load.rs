@@ -8,7 +8,9 @@ use super::secrets::{self, Resolved, Secret, Surroundings};
 use super::tables::{
     BackoffConfig, DeliveryConfig, FreshdeskConfig, FreshdeskTable, ServerConfig, SpoolConfig,
 };
+use super::tls;
 use super::{Config, SourceConfig, Written};
+use crate::clock::{Clock, SystemClock};
 use crate::source::Credentials;
 use crate::source::table::{SecretRef, SecretRefs, SourceTable, TicketTable};
 use std::collections::BTreeMap;
@@ -152,7 +154,8 @@ impl<'a> Reader<'a> {
         let mut tables = self.tables(document);
         let freshdesk = self.table("freshdesk", tables.remove("freshdesk"));
         let ticket = self.table("ticket", tables.remove("ticket"));
-        let server: ServerConfig = self.table("server", tables.remove("server"));
+        let mut server: ServerConfig = self.table("server", tables.remove("server"));
+        self.tls(&mut server);
         let spool: SpoolConfig = self.table("spool", tables.remove("spool"));
         let delivery: DeliveryConfig = self.table("delivery", tables.remove("delivery"));
         self.check_backoff(&delivery.backoff);
@@ -266,6 +269,31 @@ impl<'a> Reader<'a> {
             self.told.findings.push(Finding::warning("status_page.listen", what));
         }
         StatusPageConfig { listen, actions, password }
+    }
+
+    fn tls(&mut self, server: &mut ServerConfig) {
+        self.told.findings.extend(tls::plain_to_others(server));
+        let Some(table) = &server.tls else { return };
+        let (Some(path), Some(reference)) = (&table.cert, &table.key) else {
+            let half = self.leaves.get("server.tls.cert");
+            let half =
+                half.or_else(|| self.leaves.range("server.tls".to_owned()..).next().map(|(_, leaf)| leaf));
+            let span = half.map(|leaf| leaf.span.clone()).unwrap_or_default();
+            let finding = Finding::error("", "tls needs both cert and key").help(
+                "tls = { cert = \"/etc/deskspool/tls/fullchain.pem\", key = { credential = \"tls_key\" } }",
+            );
+            return self.told.tell_at(self.files, span, finding);
+        };
+        let seen = |key: &Secret| key.expose() != UNSEEN.as_bytes();
+        let Some(key) = self.secret("server.tls.key", reference, "tls_key") else { return };
+        match tls::read(path, reference, Some(&key).filter(|key| seen(key))) {
+            Ok(read) => {
+                let doubts = tls::Doubts { server, now: SystemClock::new().now() };
+                self.told.findings.extend(doubts.of(&read.chain));
+                server.certificate = Some(read);
+            }
+            Err(finding) => self.told.findings.push(finding),
+        }
     }
 
     /// Whether the key, or one below it, stands in a file, well written or not.

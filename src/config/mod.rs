@@ -19,6 +19,7 @@ pub mod privacy;
 mod schema;
 pub mod secrets;
 pub mod tables;
+pub mod tls;
 pub mod units;
 mod written;
 

@@ -13,6 +13,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// A certificate that ends sooner than in two weeks needs a person: what renews it by itself did not.
+const RENEW_CERTIFICATE_SECONDS: u64 = 14 * 86_400;
+
 /// Everything one screen shows. Durations are whole seconds, moments are RFC 3339 in UTC.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 pub struct Snapshot {
@@ -53,6 +56,9 @@ pub struct IntakeView {
     /// Where systemd listens for us; `server.listen` is ignored then. Empty when we listen ourselves.
     #[serde(default)]
     pub passed: Vec<SocketAddr>,
+    /// When the certificate of `server.tls` ends, in seconds since 1970.
+    #[serde(default)]
+    pub certificate_ends: Option<u64>,
 }
 
 /// Is it delivering?
@@ -143,7 +149,7 @@ pub struct SourceView {
 pub struct Need {
     /// How many.
     pub count: u64,
-    /// `dead`, `held`, `refused`, `freshdesk`, `intake`, `config`, `daemon`.
+    /// `dead`, `held`, `refused`, `freshdesk`, `intake`, `config`, `certificate`, `daemon`.
     pub what: String,
     /// Why, without customer text.
     pub why: String,
@@ -175,6 +181,8 @@ pub struct Daemon {
     pub bytes_max: u64,
     /// Where systemd listens for us.
     pub passed: Vec<SocketAddr>,
+    /// When the certificate that platforms see ends, in seconds since 1970.
+    pub certificate_ends: Option<u64>,
 }
 
 /// Takes the snapshot.
@@ -219,6 +227,7 @@ fn taken(
     let mut needs_you = needs(&refusing, &freshdesk);
     needs_you.extend(pauses.iter().map(|(what, pause)| paused_need(what, pause, now)));
     needs_you.extend(daemon.refused.map(|at| not_applied(monotonic.saturating_sub(at))));
+    needs_you.extend(daemon.certificate_ends.and_then(|ends| certificate(ends, now)));
     needs_you.extend(letters(spool)?);
     needs_you.extend(refusals(&tallies));
     Ok(Snapshot {
@@ -235,6 +244,7 @@ fn taken(
                 .max()
                 .map(|at| now.since(at).as_secs()),
             passed: daemon.passed.clone(),
+            certificate_ends: daemon.certificate_ends,
         },
         delivery: DeliveryView {
             per_hour: sum_of(&tallies, Count::Delivered),
@@ -382,6 +392,20 @@ fn needs(refusing: &Option<String>, freshdesk: &FreshdeskView) -> Vec<Need> {
 fn not_applied(ago: Duration) -> Need {
     let why = format!("not applied {} ago, the one before still runs", crate::clock::spell(ago.as_secs()));
     Need { count: 1, what: "config".to_owned(), why, next: "deskspool check".to_owned() }
+}
+
+/// The certificate should have been renewed by now, or is of no use any more.
+fn certificate(ends: u64, now: Timestamp) -> Option<Need> {
+    let why = match ends.checked_sub(now.unix_seconds()) {
+        Some(left) if left >= RENEW_CERTIFICATE_SECONDS => return None,
+        Some(left) => format!("expires in {}", spell(left)),
+        None => {
+            let ago = spell(now.unix_seconds() - ends);
+            format!("expired {ago} ago, platforms do not connect any more")
+        }
+    };
+    let next = "renew server.tls.cert, then: deskspool reload".to_owned();
+    Some(Need { count: 1, what: "certificate".to_owned(), why, next })
 }
 
 /// Dead and held envelopes, grouped by source and reason. They are walked only when there are any.
