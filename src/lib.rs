@@ -47,11 +47,12 @@
 //! | [`cli`] | a file per verb; tables, ages, colour; the demo | touch the spool: it asks the daemon |
 //! | [`daemon`] | the wiring: from a configuration to running rooms, reload, and back down in order | any room's work |
 //! | [`sandbox`] | the local stand-in for Freshdesk: demo, dry runs, tests | live in the delivery path |
+//! | [`html`] | escaping, and what of others' markup may stand on a page of ours | build pages |
 //! | [`clock`] | time behind a trait, and how ages are spelled | |
 //! | [`systemd`] | readiness, status line, watchdog, log lines with priorities | anything when systemd did not start us |
 //!
 //! Names point one way, from the bottom of this list of layers to its top, and `tests/architecture.rs` holds the
-//! exact table: `clock backoff verify decode gate capture pauses` · `freshdesk spool` · `source` · `config dispatch` · `status` ·
+//! exact table: `clock html backoff verify decode gate capture pauses` · `freshdesk spool` · `source` · `config dispatch` · `status` ·
 //! `intake` · `trial control` · `alert page` · `daemon` · `cli`. Only `spool/tables.rs` names sled, only [`freshdesk`] and the
 //! control socket's client name ureq, only [`intake`], [`control`] and [`status`] name tiny_http, and only [`clock`] asks for the time
 //! (deadlines of the gate's sockets excepted).
@@ -174,6 +175,7 @@ pub mod decode;
 pub mod dispatch;
 pub mod freshdesk;
 pub mod gate;
+pub mod html;
 pub mod intake;
 pub mod page;
 pub mod pauses;

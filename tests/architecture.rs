@@ -13,6 +13,7 @@ use std::collections::BTreeSet;
 /// rooms above it, so nothing can go round in a circle.
 const ROOMS: &[(&str, &[&str])] = &[
     ("clock", &[]),
+    ("html", &[]),
     ("backoff", &[]),
     ("verify", &["clock"]),
     ("decode", &[]),
@@ -33,8 +34,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     // `2h` in a filter is what `2h` is in the configuration.
     ("control", &["capture", "clock", "config::units", "dispatch", "freshdesk", "pauses", "spool", "status"]),
     ("alert", &["clock", "status"]),
-    ("page", &["clock", "control", "pauses", "spool", "status"]),
-    ("sandbox", &["clock"]),
+    ("page", &["clock", "control", "html", "pauses", "spool", "status"]),
+    ("sandbox", &["clock", "html"]),
     ("systemd", &["clock", "status"]),
     (
         "daemon",

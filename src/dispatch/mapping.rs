@@ -21,7 +21,8 @@ pub fn label(sources: &Sources, envelope: &Envelope) -> Option<String> {
     sources.get(&envelope.source)?.requester_label(&stored(envelope))
 }
 
-fn stored(envelope: &Envelope) -> StoredEvent<'_> {
+/// The event of an envelope, as a source reads it.
+pub fn stored(envelope: &Envelope) -> StoredEvent<'_> {
     StoredEvent {
         body: &envelope.body,
         context: &envelope.context,

@@ -3,6 +3,7 @@
 //! **Invariant:** no style attribute, no inline script, no address outside: the policy of every page forbids them.
 
 use crate::clock::spell;
+pub use crate::html::escape;
 
 /// The `Content-Security-Policy` of every page: its own style, script and icon, forms to itself, nothing else.
 pub const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
@@ -13,22 +14,6 @@ pub const STYLE: &str = include_str!("page.css");
 pub const SCRIPT: &str = include_str!("page.js");
 /// In the browser's tab.
 pub const ICON: &str = include_str!("icon.svg");
-
-/// `text` for a place where markup is read, a quoted attribute included.
-pub fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            _ => out.push(c),
-        }
-    }
-    out
-}
 
 /// A whole page. `title` is escaped here, `main` is markup.
 pub fn document(title: &str, renews: bool, main: &str) -> String {
