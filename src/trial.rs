@@ -82,6 +82,15 @@ pub struct Call {
     pub body: Json,
 }
 
+/// The calls that writes make; `ticket` stands for their conversation's ticket.
+pub fn calls(writes: &[Write], ticket: &str) -> Vec<Call> {
+    let call = |write: &Write| {
+        let (method, path) = freshdesk::call(write, ticket);
+        Call { method, path, body: freshdesk::preview(write) }
+    };
+    writes.iter().map(call).collect()
+}
+
 /// What the events of one request share.
 struct Run<'a> {
     source: &'a Source,
@@ -221,11 +230,7 @@ impl<'a> Run<'a> {
             (None, Some(ticket)) => ticket.to_string(),
             (None, None) => "{its ticket}".to_owned(),
         };
-        let call = |write: &Write| {
-            let (method, path) = freshdesk::call(write, &ticket);
-            Call { method, path, body: freshdesk::preview(write) }
-        };
-        writes.iter().map(call).collect()
+        calls(writes, &ticket)
     }
 }
 

@@ -34,7 +34,23 @@ const ROOMS: &[(&str, &[&str])] = &[
     // `2h` in a filter is what `2h` is in the configuration.
     ("control", &["capture", "clock", "config::units", "dispatch", "freshdesk", "pauses", "spool", "status"]),
     ("alert", &["clock", "status"]),
-    ("page", &["clock", "control", "html", "pauses", "spool", "status"]),
+    (
+        "page",
+        &[
+            "clock",
+            "config",
+            "control",
+            "dispatch",
+            "freshdesk::word",
+            "html",
+            "pauses",
+            // The preset's text stands beside the mapping that is tried.
+            "source",
+            "spool",
+            "status",
+            "trial",
+        ],
+    ),
     ("sandbox", &["clock", "html"]),
     ("systemd", &["clock", "status"]),
     (
