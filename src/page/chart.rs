@@ -189,7 +189,7 @@ pub fn strip(summary: &str, cells: &[Option<Cell>]) -> String {
     format!(
         "<svg class=strip role=img aria-label=\"{}\" viewBox=\"0 0 {} {HEIGHT}\" preserveAspectRatio=none>{shapes}</svg>",
         escape(summary),
-        cells.len()
+        cells.len().max(1)
     )
 }
 

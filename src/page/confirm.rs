@@ -37,7 +37,13 @@ impl Page {
         let title = format!("{}{}", verb[..1].to_uppercase(), &verb[1..]);
         let back = format!("<a href=\"/list?{}\">back to the list</a>", escape(filter));
         let Some(newest) = rows.iter().map(|row| row.id).max() else {
-            return Ok((title, format!("<p class=empty>Nothing here can be: {back}</p>")));
+            let word = match verb {
+                "retry" => "retried",
+                "hold" => "held: only what waits can",
+                "release" => "released: nothing of it is held",
+                _ => "dropped",
+            };
+            return Ok((title, format!("<p class=empty>Nothing of this list can be {word}. {back}</p>")));
         };
         let mut by_source: BTreeMap<(&str, &str), u64> = BTreeMap::new();
         rows.iter().for_each(|row| *by_source.entry((&row.source, &row.state)).or_default() += 1);

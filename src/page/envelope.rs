@@ -40,7 +40,8 @@ impl Page {
         let mut facts = String::new();
         let mut fact = |name: &str, markup: String| {
             if !markup.is_empty() {
-                facts.push_str(&format!("<div><dt>{name}</dt><dd>{markup}</dd></div>"));
+                let class = if name == "why" { " class=whole" } else { "" };
+                facts.push_str(&format!("<div{class}><dt>{name}</dt><dd>{markup}</dd></div>"));
             }
         };
         let source = html::list_of(&[("source", &row.source)]);

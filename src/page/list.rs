@@ -152,17 +152,23 @@ impl Page {
 
     /// Rows as a table; with a column for the state where they may differ.
     pub(super) fn table(&self, rows: &[Row], with_state: bool) -> String {
-        let head = if with_state { "<th>State</th>" } else { "" };
+        let (head, next) = if with_state { ("<th>State</th>", "<th>Next</th>") } else { ("", "") };
         let body: String = rows.iter().map(|row| self.row(row, with_state)).collect();
         let buttons = if self.may_act() { "<th><span class=unseen>Actions</span></th>" } else { "" };
         format!(
             "<div class=scroll tabindex=0><table class=rows><thead><tr><th class=n>Id</th>{head}<th>Source</th><th class=n>Age</th>\
-             <th class=n>Tries</th><th>Next</th><th>Why</th>{buttons}</tr></thead><tbody>{body}</tbody></table></div>"
+             <th class=n>Tries</th>{next}<th>Why</th>{buttons}</tr></thead><tbody>{body}</tbody></table></div>"
         )
     }
 
     fn row(&self, row: &Row, with_state: bool) -> String {
-        let state = if with_state { format!("<td>{}</td>", state_pill(&row.state)) } else { String::new() };
+        let (state, next) = match with_state {
+            true => {
+                let next = format!("<td data-label=next>{}</td>", next(row));
+                (format!("<td>{}</td>", state_pill(&row.state)), next.replace(" data-label=next></td>", "></td>"))
+            }
+            false => (String::new(), String::new()),
+        };
         let why = match (&row.last_error, row.ticket) {
             (Some(why), _) => escape(why),
             (None, Some(ticket)) => self.ticket_link(ticket),
@@ -175,12 +181,11 @@ impl Page {
         };
         format!(
             "<tr><td class=n><a href=\"/envelope/{id}\">{id}</a></td>{state}<td>{}</td><td class=n data-label=age title=\"{}\">{}</td>\
-             <td class=n data-label=tries>{}</td><td data-label=next>{}</td><td class=why>{why}</td>{buttons}</tr>",
+             <td class=n data-label=tries>{}</td>{next}<td class=why>{why}</td>{buttons}</tr>",
             escape(&row.source),
             escape(&row.received_at),
             spell(row.age_seconds),
             row.attempts,
-            next(row),
             id = row.id,
         )
     }
@@ -245,7 +250,8 @@ fn next(row: &Row) -> String {
 pub fn state_pill(state: &str) -> String {
     let sign = match state {
         "delivered" => "✓",
-        "dead" => "✗",
+        "dead" | "rejected" => "✗",
+        "unknown" => "?",
         "deferred" => "↻",
         "held" => "‖",
         "in-flight" => "▶",
@@ -312,14 +318,22 @@ fn option(value: &str, word: &str, is_chosen: bool) -> String {
 
 /// What an empty spool says.
 pub(super) fn nothing_dead(snapshot: &Snapshot) -> String {
-    let last = ago(snapshot.freshdesk.last_success_seconds);
-    format!("<p class=empty>Nothing is dead. Last delivery {last}.</p>")
+    let last = match snapshot.freshdesk.last_success_seconds {
+        Some(seconds) => format!("Last delivery {}.", ago(Some(seconds))),
+        None => "Nothing has been delivered since the start.".to_owned(),
+    };
+    format!("<p class=empty>Nothing is dead. {last}</p>")
 }
 
 /// The same of those that wait.
 pub(super) fn nothing_waits(snapshot: &Snapshot) -> String {
-    let last = ago(snapshot.intake.last_event_seconds);
-    format!("<p class=empty>The spool is empty: everything that came in is settled. Last event {last}.</p>")
+    match snapshot.intake.last_event_seconds {
+        Some(seconds) => format!(
+            "<p class=empty>The spool is empty: everything that came in is settled. Last event {}.</p>",
+            ago(Some(seconds))
+        ),
+        None => "<p class=empty>The spool is empty: nothing has come in yet.</p>".to_owned(),
+    }
 }
 
 /// A link to all of a list, when it is longer than what is shown.

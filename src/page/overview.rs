@@ -3,6 +3,7 @@
 
 use super::html::{self, ago, escape, grouped, list_of, number};
 use super::list::{all_of, form, nothing_dead, nothing_waits};
+use super::chart::strip;
 use super::{Page, Refusal, pictures};
 use crate::clock::spell;
 use crate::control::view::Filter;
@@ -221,7 +222,8 @@ fn answers(snapshot: &Snapshot) -> String {
             let median =
                 median.map(|seconds| format!("{} from event to ticket", super::chart::seconds(seconds)));
             let text = format!("delivering {}/h", grouped(delivery.per_hour));
-            chip("ok", &text, &median.unwrap_or_else(|| "none in the last hour".to_owned()), &delivered)
+            let silence = if delivery.per_hour == 0 { "none in the last hour" } else { "none since the start" };
+            chip("ok", &text, &median.unwrap_or_else(|| silence.to_owned()), &delivered)
         }
         (_, seconds, _) => {
             chip("warn", &format!("paused for {}", spell(seconds)), "Freshdesk asked us to wait", "#calls")
@@ -294,7 +296,7 @@ fn needs(needs: &[Need]) -> String {
     let rows: String = needs
         .iter()
         .map(|need| {
-            let count = match list_behind(&need.what) {
+            let count = match list_behind_one(need) {
                 Some(href) => number(need.count, &href),
                 None => grouped(need.count),
             };
@@ -321,6 +323,16 @@ fn list_behind(what: &str) -> Option<String> {
     }
 }
 
+/// The same of one line, which names a source and a reason.
+fn list_behind_one(need: &Need) -> Option<String> {
+    let (source, why) = need.why.split_once(": ").unwrap_or((&need.why, ""));
+    match need.what.as_str() {
+        "dead" | "held" => Some(list_of(&[("state", &need.what), ("source", source), ("match", why)])),
+        "refused" => Some(format!("/refused?{}", html::query(&[("source", source)]))),
+        _ => None,
+    }
+}
+
 fn spans(chosen: Span, stops: &str) -> String {
     let links: String = Span::ALL
         .into_iter()
@@ -336,7 +348,8 @@ fn source_row(view: &SourceView, strips: &pictures::Strips, links: &str) -> Stri
     let name = view.name.as_str();
     let of = |state: &str, since: &str| list_of(&[("state", state), ("source", name), ("since", since)]);
     let passed = |what: &str| format!("/passed?{}", html::query(&[("what", what), ("source", name)]));
-    let strip = strips.get(name).cloned().unwrap_or_default();
+    // One that has never been heard of has an empty strip.
+    let strip = strips.get(name).cloned().unwrap_or_else(|| strip(&format!("{name}: nothing yet"), &[]));
     format!(
         "<tr><th scope=row><a href=\"{}\">{}</a></th><td class=n data-label=last>{}</td><td class=wide>{strip}</td>\
          <td class=n data-label=in>{}</td><td class=n data-label=delivered>{}</td><td class=n data-label=filtered>{}</td>\

@@ -15,6 +15,8 @@ use std::collections::{BTreeMap, BTreeSet};
 const OLDEST_FINE_SECONDS: f64 = 900.0;
 /// Upright lines that are told in words.
 const MARKS_SHOWN: usize = 8;
+/// Where the history cuts a reason.
+const REASON_CUT_CHARS: usize = 80;
 /// Reasons that are shown.
 const REASONS_SHOWN: usize = 8;
 
@@ -142,7 +144,7 @@ fn why_not(series: &Series) -> String {
         ]);
         format!(
             "<tr><td class=why>{}</td><td class=share>{}</td><td class=n><a href=\"{}\">{}</a></td></tr>",
-            escape(reason),
+            escape(&if reason.chars().count() < REASON_CUT_CHARS { reason.clone() } else { format!("{reason}…") }),
             bar(share),
             escape(&link),
             grouped(u64::from(*count))
