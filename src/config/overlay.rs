@@ -104,12 +104,7 @@ fn sorted(mut findings: Vec<Finding>) -> Vec<Finding> {
 }
 
 /// The table of the source; everything else in the text is told.
-fn table_of(
-    files: &Files,
-    name: &str,
-    root: &mut DeTable<'_>,
-    findings: &mut Told,
-) -> Option<SourceTable> {
+fn table_of(files: &Files, name: &str, root: &mut DeTable<'_>, findings: &mut Told) -> Option<SourceTable> {
     let only = format!("only [source.{name}] and what is below it is tried here");
     let mut found = None;
     for (key, value) in std::mem::take(root) {

@@ -1,24 +1,24 @@
 //! The status page's wiring: its listener, and what it has to ask the daemon.
 
-use super::{Daemon, compile};
+use super::{Daemon, Places, compile, listeners};
 use crate::config::{self, Finding, SourceText};
-use crate::gate::{self, Reason};
+use crate::gate::Reason;
 use crate::page::{Asks, Page};
 use crate::source::Source;
 use crate::status::listener::Listener;
-use std::path::Path;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 /// How long a health check waits for intake to answer.
 const HEALTH_WITHIN: Duration = Duration::from_secs(5);
+/// The socket between the status page's gate and its tiny_http, beside intake's.
+const PAGE_SOCKET: &str = "page.sock";
 
 impl Daemon {
     /// The status page, if it is on. It is no part of the road: without it, events are received and delivered.
-    pub(super) fn start_page(self: &Arc<Self>, socket: &Path) -> Option<Listener> {
+    pub(super) fn start_page(self: &Arc<Self>, places: &Places) -> Option<Listener> {
         let listen = &self.started_with.status_page.listen;
-        let bound = listen.iter().map(|address| gate::bind("status_page.listen", &address.to_string()));
-        let listeners = match bound.collect::<Result<Vec<_>, _>>() {
+        let listeners = match listeners("status_page.listen", listen, &places.passed.status_page) {
             Ok(listeners) if listeners.is_empty() => return None,
             Ok(listeners) => listeners,
             Err(error) => {
@@ -28,7 +28,8 @@ impl Daemon {
         };
         self.rooms.captures.remember(self.started_with.status_page.actions);
         let page = Page::new(self.rooms.clone(), self.page_asks());
-        match Listener::start(listeners, socket, Box::new(move |asked| page.answer(asked))) {
+        let socket = places.private.join(PAGE_SOCKET);
+        match Listener::start(listeners, &socket, Box::new(move |asked| page.answer(asked))) {
             Ok(listener) => Some(listener),
             Err(error) => {
                 log::error!("no status page error={:?}", error.to_string());

@@ -92,9 +92,7 @@ impl Page {
         let verb = form.get("do");
         match (verb, form.get("id")) {
             ("pause" | "resume", _) => self.set_pause(&form),
-            (verb, _) if suits(verb).is_none() => {
-                Err(Refusal::Usage(format!("do: there is no {verb:?}")))
-            }
+            (verb, _) if suits(verb).is_none() => Err(Refusal::Usage(format!("do: there is no {verb:?}"))),
             (verb, "") => {
                 let (filter, upto) = (form.get("filter"), form.get("upto").parse().unwrap_or(Id::MAX));
                 let ids: Vec<Id> = self.suited(verb, filter)?.0.iter().map(|row| row.id).collect();
@@ -215,7 +213,8 @@ fn done_with(verb: &str, done: &Done, filter: &str) -> String {
         _ => "dropped; they stay in history",
     };
     let sources = done.by_source.iter().map(|(name, count)| format!("<li>{} {count}</li>", escape(name)));
-    let mut lines = format!("<p><b>{}</b> {word}</p><ul class=urls>{}</ul>", done.touched, sources.collect::<String>());
+    let mut lines =
+        format!("<p><b>{}</b> {word}</p><ul class=urls>{}</ul>", done.touched, sources.collect::<String>());
     if !done.in_flight.is_empty() {
         lines.push_str(&format!("<p>{} not: being sent right now</p>", done.in_flight.len()));
     }

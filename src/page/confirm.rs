@@ -52,7 +52,9 @@ impl Page {
         });
         let effect = match verb {
             "retry" => "They are due now and go out at Freshdesk's pace.",
-            "hold" => "They wait until somebody releases them; what follows them in their conversations waits, too.",
+            "hold" => {
+                "They wait until somebody releases them; what follows them in their conversations waits, too."
+            }
             "release" => "They are due now.",
             _ => "Nothing will be written for them. They stay in history for a while.",
         };
@@ -69,7 +71,8 @@ impl Page {
     }
 
     fn about_pause(&self, verb: &str, what: &str) -> Result<(String, String), Refusal> {
-        let is_known = [INTAKE, DELIVERY].contains(&what) || self.source_names().iter().any(|name| name == what);
+        let is_known =
+            [INTAKE, DELIVERY].contains(&what) || self.source_names().iter().any(|name| name == what);
         if !is_known {
             return Err(Refusal::NotFound);
         }

@@ -103,7 +103,8 @@ impl Page {
     fn planned(&self, id: Id) -> Result<(Vec<Call>, usize), Refusal> {
         let Some((entry, _)) = self.rooms.spool.entry(id)? else { return Ok((Vec::new(), 0)) };
         let envelope = self.rooms.spool.envelope(&entry)?;
-        let Planned::Writes(writes) = (self.rooms.plan)(&envelope, entry.ticket.filter(|_| !entry.opened)) else {
+        let Planned::Writes(writes) = (self.rooms.plan)(&envelope, entry.ticket.filter(|_| !entry.opened))
+        else {
             return Ok((Vec::new(), 0));
         };
         let ticket = entry.ticket.map_or_else(|| "{its ticket}".to_owned(), |ticket| ticket.to_string());
@@ -135,7 +136,10 @@ impl Page {
 /// Its mapping can be mended and tried before it is retried.
 fn preview_link(row: &Row) -> String {
     let pick = html::query(&[("pick", &format!("e{}", row.id))]);
-    format!("<p class=more><a href=\"/preview/{}?{pick}\">try another mapping on it</a></p>", escape(&row.source))
+    format!(
+        "<p class=more><a href=\"/preview/{}?{pick}\">try another mapping on it</a></p>",
+        escape(&row.source)
+    )
 }
 
 pub(super) fn pretty(value: &Value) -> String {
@@ -182,7 +186,9 @@ fn commands(row: &Row) -> String {
         "delivered" | "dropped" | "in-flight" => format!("<code>deskspool show {id}</code>"),
         "held" => format!("<code>deskspool release {id}</code> <code>deskspool drop {id}</code>"),
         "dead" => format!("<code>deskspool retry {id}</code> <code>deskspool drop {id}</code>"),
-        _ => format!("<code>deskspool retry {id}</code> <code>deskspool hold {id}</code> <code>deskspool drop {id}</code>"),
+        _ => format!(
+            "<code>deskspool retry {id}</code> <code>deskspool hold {id}</code> <code>deskspool drop {id}</code>"
+        ),
     }
 }
 

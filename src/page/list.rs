@@ -110,7 +110,8 @@ impl Page {
             ""
         };
         let body = if found.rows.is_empty() {
-            "<p class=empty>Nothing like that is here. <a href=\"/list\">Everything that waits</a></p>".to_owned()
+            "<p class=empty>Nothing like that is here. <a href=\"/list\">Everything that waits</a></p>"
+                .to_owned()
         } else {
             format!("{}{}", self.verbs(&found, query), self.table(&found.rows, true))
         };
@@ -165,7 +166,10 @@ impl Page {
         let (state, next) = match with_state {
             true => {
                 let next = format!("<td data-label=next>{}</td>", next(row));
-                (format!("<td>{}</td>", state_pill(&row.state)), next.replace(" data-label=next></td>", "></td>"))
+                (
+                    format!("<td>{}</td>", state_pill(&row.state)),
+                    next.replace(" data-label=next></td>", "></td>"),
+                )
             }
             false => (String::new(), String::new()),
         };
@@ -203,9 +207,7 @@ impl Page {
 /// What went on may be looked for by what kept it from that.
 fn once_failed(filter: &Filter, row: &Row, tries: &[Try]) -> bool {
     let fails = tries.iter().filter(|_| filter.matches.is_some()).filter(|one| !one.reason.is_empty());
-    fails.into_iter().any(|one| {
-        filter.passes(&Row { last_error: Some(one.reason.clone()), ..row.clone() })
-    })
+    fails.into_iter().any(|one| filter.passes(&Row { last_error: Some(one.reason.clone()), ..row.clone() }))
 }
 
 /// Neither shown nor searched: who may see a list may not find out by guessing either.

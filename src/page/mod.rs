@@ -212,7 +212,8 @@ fn page(status: u16, body: String) -> Answer {
 }
 
 fn nothing_here() -> Answer {
-    let main = "<main><section class=card><p class=empty>There is no such page or envelope.</p></section></main>";
+    let main =
+        "<main><section class=card><p class=empty>There is no such page or envelope.</p></section></main>";
     page(404, html::document("Nothing here", false, &(html::head("Nothing here") + main)))
 }
 

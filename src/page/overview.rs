@@ -1,9 +1,9 @@
 //! The first page: the answer in one line, what needs a person, the road with live numbers, the pictures, the
 //! sources, and what is dead, waiting and recent.
 
+use super::chart::strip;
 use super::html::{self, ago, escape, grouped, list_of, number};
 use super::list::{all_of, form, nothing_dead, nothing_waits};
-use super::chart::strip;
 use super::{Page, Refusal, pictures};
 use crate::clock::spell;
 use crate::control::view::Filter;
@@ -50,11 +50,7 @@ impl Page {
         let sum = |of: fn(&SourceView) -> u64| snapshot.sources.iter().map(of).sum::<u64>();
         let names = snapshot.sources.iter().take(12).map(|view| {
             let link = list_of(&[("source", &view.name), ("state", ALL_STATES), ("since", "24h")]);
-            format!(
-                "<li><span>{}</span> <b>{}</b></li>",
-                escape(&view.name),
-                number(view.accepted, &link)
-            )
+            format!("<li><span>{}</span> <b>{}</b></li>", escape(&view.name), number(view.accepted, &link))
         });
         let spool = &snapshot.spool;
         let states = [
@@ -132,7 +128,10 @@ impl Page {
         let pauses = self.rooms.pauses.all();
         let link = |what: &str| {
             let verb = if pauses.contains_key(what) { "resume" } else { "pause" };
-            format!("<a href=\"/act?{}\">{verb} {what}</a>", escape(&html::query(&[("do", verb), ("what", what)])))
+            format!(
+                "<a href=\"/act?{}\">{verb} {what}</a>",
+                escape(&html::query(&[("do", verb), ("what", what)]))
+            )
         };
         format!("<span class=stops>{} {}</span>", link(INTAKE), link(DELIVERY))
     }
@@ -145,7 +144,10 @@ impl Page {
             .iter()
             .map(|view| {
                 let name = escape(&view.name);
-                format!("<li>{name}: <code>{}/in/{name}</code> <a href=\"/preview/{name}\">mapping</a></li>", escape(base))
+                format!(
+                    "<li>{name}: <code>{}/in/{name}</code> <a href=\"/preview/{name}\">mapping</a></li>",
+                    escape(base)
+                )
             })
             .collect();
         format!(
@@ -222,7 +224,8 @@ fn answers(snapshot: &Snapshot) -> String {
             let median =
                 median.map(|seconds| format!("{} from event to ticket", super::chart::seconds(seconds)));
             let text = format!("delivering {}/h", grouped(delivery.per_hour));
-            let silence = if delivery.per_hour == 0 { "none in the last hour" } else { "none since the start" };
+            let silence =
+                if delivery.per_hour == 0 { "none in the last hour" } else { "none since the start" };
             chip("ok", &text, &median.unwrap_or_else(|| silence.to_owned()), &delivered)
         }
         (_, seconds, _) => {
@@ -260,7 +263,9 @@ fn answers(snapshot: &Snapshot) -> String {
             format!("<a href=\"{}\">{} {}</a>", escape(&href), grouped(*sum), escape(what))
         });
         let words = words.collect::<Vec<_>>().join(" · ");
-        format!("<div class=\"chip warn\"><b><span aria-hidden=true>▲</span> {words}</b><span><a href=\"#needs\">what to do</a></span></div>")
+        format!(
+            "<div class=\"chip warn\"><b><span aria-hidden=true>▲</span> {words}</b><span><a href=\"#needs\">what to do</a></span></div>"
+        )
     };
     format!("<section class=answers aria-label=\"how it stands\">{first}{second}{third}{fourth}</section>")
 }

@@ -2,7 +2,8 @@
 //! for each source.
 
 use super::chart::{
-    Cell, Figure, age_labels, area, band, bar, ceiling, figure, line, linear, logarithmic, mirrored, seconds, strip,
+    Cell, Figure, age_labels, area, band, bar, ceiling, figure, line, linear, logarithmic, mirrored, seconds,
+    strip,
 };
 use super::html::{escape, grouped};
 use super::overview::of_all;
@@ -144,7 +145,11 @@ fn why_not(series: &Series) -> String {
         ]);
         format!(
             "<tr><td class=why>{}</td><td class=share>{}</td><td class=n><a href=\"{}\">{}</a></td></tr>",
-            escape(&if reason.chars().count() < REASON_CUT_CHARS { reason.clone() } else { format!("{reason}…") }),
+            escape(&if reason.chars().count() < REASON_CUT_CHARS {
+                reason.clone()
+            } else {
+                format!("{reason}…")
+            }),
             bar(share),
             escape(&link),
             grouped(u64::from(*count))
@@ -178,7 +183,11 @@ fn ages(series: &Series) -> String {
     let total = series.total().ages;
     let summary = match (total.quantile(0.5), total.quantile(0.95)) {
         (Some(half), Some(most)) => {
-            format!("half within {}, 95 % within {}", seconds(half.as_secs_f64()), seconds(most.as_secs_f64()))
+            format!(
+                "half within {}, 95 % within {}",
+                seconds(half.as_secs_f64()),
+                seconds(most.as_secs_f64())
+            )
         }
         _ => "no deliveries".to_owned(),
     };

@@ -129,7 +129,8 @@ impl Page {
         for (number, captured) in self.rooms.captures.remembered(name).iter().take(OFFERED) {
             let at = captured.received_at.get(11..19).unwrap_or_default();
             let bytes = captured.body.len() / 4 * 3;
-            offers.push(Offer { pick: format!("r{number}"), label: format!("request of {at}, {bytes} bytes") });
+            offers
+                .push(Offer { pick: format!("r{number}"), label: format!("request of {at}, {bytes} bytes") });
         }
         for state in ["dead", "queued,deferred,held"] {
             let filter = Filter::of_query(&html::query(&[("source", name), ("state", state)]));
@@ -170,14 +171,16 @@ impl Page {
                 let now = self.rooms.clock.now();
                 trial::run(source, &request, (now, supposed), Some("a mapping is tried, not a secret")).events
             }
-            Event::Envelope(id) => match self.rooms.spool.entry(*id)?.filter(|(entry, _)| entry.source == source.name()) {
-                None => return Ok("<p class=empty>This envelope has left.</p>".to_owned()),
-                Some((entry, _)) => {
-                    let envelope = self.rooms.spool.envelope(&entry)?;
-                    let ticket = supposed.or(entry.ticket.filter(|_| !entry.opened));
-                    vec![trial::run_stored(source, &stored(&envelope), ticket)]
+            Event::Envelope(id) => {
+                match self.rooms.spool.entry(*id)?.filter(|(entry, _)| entry.source == source.name()) {
+                    None => return Ok("<p class=empty>This envelope has left.</p>".to_owned()),
+                    Some((entry, _)) => {
+                        let envelope = self.rooms.spool.envelope(&entry)?;
+                        let ticket = supposed.or(entry.ticket.filter(|_| !entry.opened));
+                        vec![trial::run_stored(source, &stored(&envelope), ticket)]
+                    }
                 }
-            },
+            }
         };
         if events.is_empty() {
             return Ok("<p class=empty>There are no events in it.</p>".to_owned());
@@ -188,11 +191,17 @@ impl Page {
     fn events_side(&self, offers: &[Offer], event: &Event, look: &Look) -> Result<String, Refusal> {
         let buttons = offers.iter().map(|offer| {
             let pressed = if offer.pick == look.pick { " aria-current=true" } else { "" };
-            format!("<li><button name=pick value={}{pressed}>{}</button></li>", offer.pick, escape(&offer.label))
+            format!(
+                "<li><button name=pick value={}{pressed}>{}</button></li>",
+                offer.pick,
+                escape(&offer.label)
+            )
         });
         let buttons: String = buttons.collect();
         let buttons = match buttons.is_empty() {
-            true => "<p class=empty>None has come in since the start, and none lies in the spool.</p>".to_owned(),
+            true => {
+                "<p class=empty>None has come in since the start, and none lies in the spool.</p>".to_owned()
+            }
             false => format!("<ul class=offers>{buttons}</ul>"),
         };
         let body = match event {
@@ -331,7 +340,11 @@ fn one_event(event: &EventTrial, shows: bool) -> String {
         "filtered" => ("filtered", "filtered: nothing is written"),
         other => ("filtered", other),
     };
-    let kind = if event.kind.is_empty() { String::new() } else { format!(" kind <code>{}</code>", escape(&event.kind)) };
+    let kind = if event.kind.is_empty() {
+        String::new()
+    } else {
+        format!(" kind <code>{}</code>", escape(&event.kind))
+    };
     let why = event.why.as_deref().map(|why| format!("<p class=why>{}</p>", escape(why))).unwrap_or_default();
     let calls: String = event.calls.iter().map(|call| ticket::made(call, shows)).collect();
     let empty: Vec<String> = event.explanation.empty.iter().map(|empty| escape(&empty.key)).collect();
@@ -353,7 +366,8 @@ fn asked(event: &EventTrial, shows: bool) -> String {
             Some(false) => "– no",
             None => "✗ cannot be decided",
         };
-        let values: Vec<String> = asked.values.iter().map(|(name, value)| format!("{name} is {value}")).collect();
+        let values: Vec<String> =
+            asked.values.iter().map(|(name, value)| format!("{name} is {value}")).collect();
         let values = if shows { values.join(", ") } else { String::new() };
         format!(
             "<li><b>{}</b> <code>{}</code> {sign} <span class=where>{}</span></li>",

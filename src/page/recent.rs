@@ -26,12 +26,22 @@ impl Page {
             let state = if settled.dropped { "dropped" } else { "delivered" };
             let ticket = settled.ticket.map(|ticket| self.ticket_link(ticket)).unwrap_or_default();
             let event = format!("<a href=\"/envelope/{id}\">{id}</a>");
-            all.push(happened(&settled.settled_at.to_string(), &now, (state, &settled.source), (&event, &ticket)));
+            all.push(happened(
+                &settled.settled_at.to_string(),
+                &now,
+                (state, &settled.source),
+                (&event, &ticket),
+            ));
         }
         let passed = self.rooms.tally.passed_over(None);
         all.extend(passed.iter().take(ROWS).map(|passed| {
             let state = if passed.is_duplicate { "duplicate" } else { "filtered" };
-            happened(&passed.at.to_string(), &now, (state, &passed.source), (&escape(&passed.event), &why(passed)))
+            happened(
+                &passed.at.to_string(),
+                &now,
+                (state, &passed.source),
+                (&escape(&passed.event), &why(passed)),
+            )
         }));
         for view in self.rooms.tally.refused(None) {
             let link = format!("/refused?{}", html::query(&[("source", &view.source)]));
@@ -62,7 +72,13 @@ impl Page {
         });
         let rows = wanted.map(|passed| {
             let state = if passed.is_duplicate { "duplicate" } else { "filtered" };
-            happened(&passed.at.to_string(), &now, (state, &passed.source), (&escape(&passed.event), &why(passed))).row
+            happened(
+                &passed.at.to_string(),
+                &now,
+                (state, &passed.source),
+                (&escape(&passed.event), &why(passed)),
+            )
+            .row
         });
         let rows: String = rows.collect();
         let body = match rows.is_empty() {
@@ -70,11 +86,14 @@ impl Page {
             false => table(&rows),
         };
         let of = source.map(|source| format!(" of {source}")).unwrap_or_default();
-        let title = format!("{}{of}", match what.as_str() {
-            "filtered" => "Filtered",
-            "duplicate" => "Here before",
-            _ => "Passed over",
-        });
+        let title = format!(
+            "{}{of}",
+            match what.as_str() {
+                "filtered" => "Filtered",
+                "duplicate" => "Here before",
+                _ => "Passed over",
+            }
+        );
         let main = format!(
             "{}<main><section class=card><p class=where>Taken with 200 and not stored: filtered as the source wants it, or \
              known from before. The last hundred of each source since the last start.</p>{body}</section></main>",

@@ -107,8 +107,15 @@ mod tests {
         let body = json!({"subject": "<b>Hola</b>", "description": "<p>a</p><script>b</script>", "name": "Ana", "status": 2,
             "tags": ["x", "<y>"], "custom_fields": {"cf_a": "é"}});
         let text = made(&call("/api/v2/tickets", body.clone()), true);
-        for part in ["New ticket", "<h3>&lt;b&gt;Hola&lt;/b&gt;</h3>", "<div class=written><p>a</p></div>",
-            "<p class=who>Ana</p>", "<dt>status</dt><dd>open</dd>", "<dd>x, &lt;y&gt;</dd>", "<dt>cf_a</dt><dd>é</dd>"] {
+        for part in [
+            "New ticket",
+            "<h3>&lt;b&gt;Hola&lt;/b&gt;</h3>",
+            "<div class=written><p>a</p></div>",
+            "<p class=who>Ana</p>",
+            "<dt>status</dt><dd>open</dd>",
+            "<dd>x, &lt;y&gt;</dd>",
+            "<dt>cf_a</dt><dd>é</dd>",
+        ] {
             assert!(text.contains(part), "{part} is not in {text}");
         }
         let hidden = made(&call("/api/v2/tickets", body), false);

@@ -258,11 +258,16 @@ fn a_mapping_is_tried_on_real_events_and_what_it_prints_can_be_pasted() {
     let wrong = text.replace("subject", "subjekt");
     let wrong = [("token", token.as_str()), ("pick", "r1"), ("text", wrong.as_str())];
     let body = posted(&daemon, "/preview/chat", &wrong).body;
-    assert!(body.contains("mapping:4:8") && body.contains("^^^^^^^ unknown key in [source.chat.ticket], did you mean subject?"), "{body}");
+    assert!(
+        body.contains("mapping:4:8")
+            && body.contains("^^^^^^^ unknown key in [source.chat.ticket], did you mean subject?"),
+        "{body}"
+    );
     // Nothing was saved or sent; what was printed is a configuration.
     assert_eq!(desk.tickets().len(), 1);
     assert!(!std::fs::read_to_string(world.config()).unwrap().contains("Neu"));
-    let paste = answer.body.split("<div id=paste>").nth(1).and_then(|rest| rest.split("<pre tabindex=0>").nth(1));
+    let paste =
+        answer.body.split("<div id=paste>").nth(1).and_then(|rest| rest.split("<pre tabindex=0>").nth(1));
     let paste = paste.and_then(|rest| rest.split("</pre>").next()).expect("something to paste");
     let paste = paste.replace("&quot;", "\"").replace("&amp;", "&");
     world.remove("source.chat").write();
@@ -293,12 +298,20 @@ fn a_mapping_is_tried_on_what_lies_in_the_spool_and_on_what_is_pasted() {
     assert!(answer.body.contains("becomes this") && answer.body.contains("a@example.com"), "{}", answer.body);
     let fields = [fields.as_slice(), &[("has_ticket", "1")]].concat();
     let answer = posted(&daemon, "/preview/chat", &fields);
-    assert!(answer.body.contains("<b>Private note</b> <code>POST /api/v2/tickets/1/notes</code>"), "{}", answer.body);
+    assert!(
+        answer.body.contains("<b>Private note</b> <code>POST /api/v2/tickets/1/notes</code>"),
+        "{}",
+        answer.body
+    );
     let long = format!("{text}#{}", "x".repeat(65 << 10));
     let answer = posted(&daemon, "/preview/chat", &[("token", &token), ("pick", "e1"), ("text", &long)]);
     assert!(answer.body.contains("longer than 64 KiB"), "{}", answer.body);
     let flood = format!("[{}]", vec!["{\"text\":\"x\",\"email\":\"a@example.com\"}"; 900].join(","));
-    let answer = posted(&daemon, "/preview/chat", &[("token", &token), ("pick", "own"), ("text", text), ("own", &flood)]);
+    let answer = posted(
+        &daemon,
+        "/preview/chat",
+        &[("token", &token), ("pick", "own"), ("text", text), ("own", &flood)],
+    );
     assert_eq!(answer.body.matches("becomes this").count(), 5, "the first few of many");
     daemon.stop();
     let mut world = World::new(&desk);
@@ -325,8 +338,13 @@ fn verbs_are_for_all_that_a_list_shows_and_nothing_that_came_later() {
     };
     // What is being attempted is left out, and held the next time.
     let held = daemon.eventually("both are held", || {
-        let (status, body) =
-            act(&[("do", "hold"), ("filter", "source=chat"), ("upto", upto), ("reason", " new  bot "), ("for", "2h")]);
+        let (status, body) = act(&[
+            ("do", "hold"),
+            ("filter", "source=chat"),
+            ("upto", upto),
+            ("reason", " new  bot "),
+            ("for", "2h"),
+        ]);
         assert_eq!(status, 200, "{body}");
         let held = world.queue("held");
         (held.len() == 2).then_some(held)
@@ -355,7 +373,10 @@ fn verbs_are_for_all_that_a_list_shows_and_nothing_that_came_later() {
 fn what_was_passed_over_is_listed() {
     let desk = sandbox();
     let mut world = World::new(&desk);
-    paged(&mut world).source("chat", "preset = \"generic@1\"\nsecret = \"chat-secret\"\nkeep_if = \"event.text != 'ping'\"");
+    paged(&mut world).source(
+        "chat",
+        "preset = \"generic@1\"\nsecret = \"chat-secret\"\nkeep_if = \"event.text != 'ping'\"",
+    );
     let daemon = world.start();
     daemon.chat(&message("ana", 0));
     daemon.chat(&message("ana", 0));
