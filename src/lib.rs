@@ -37,7 +37,7 @@
 //! | [`backoff`] | how long to wait before the next attempt | sleep |
 //! | [`freshdesk`] | the API client: requests, what an answer means, looking for what may have been written | retry |
 //! | [`config`] | `deskspool.toml` and `conf.d`: typed tables, secrets, every message about them, what a reload changes | side effects beyond reading |
-//! | [`capture`] | real requests for an admin who waits for one | keep anything when nobody waits, see a secret |
+//! | [`capture`] | real requests for an admin who waits for one, the last ones for the page's preview | keep anything when nobody may see it, see a secret |
 //! | [`pauses`] | what an admin has set aside, and until when; survives a restart | carry it out |
 //! | [`control`] | the Unix control socket: the one implementation of the admin's verbs, and its client | render for people |
 //! | [`status`] | counters, the history rings, and the one snapshot that command line, page, metrics and status line show; the page's listener | change another room |

@@ -55,6 +55,11 @@ pub struct Page {
     token: Token,
 }
 
+/// The tables of the source of this name.
+pub type SourceTexts = dyn Fn(&str) -> Result<SourceText, Finding> + Send + Sync;
+/// The source of this name, of this text.
+pub type Compiler = dyn Fn(&str, &str) -> Result<Arc<Source>, Vec<Finding>> + Send + Sync;
+
 /// What the page has to ask the daemon.
 pub struct Asks {
     /// Whether a platform's request would get an answer.
@@ -64,9 +69,9 @@ pub struct Asks {
     /// The password of those who may act; none when the page is read-only.
     pub password: Box<dyn Fn() -> Option<Vec<u8>> + Send + Sync>,
     /// The tables of a source as they stand in the files.
-    pub source_text: Box<dyn Fn(&str) -> Result<SourceText, Finding> + Send + Sync>,
+    pub source_text: Box<SourceTexts>,
     /// Compiles the tables of a source from a text, for a look at it.
-    pub compile: Box<dyn Fn(&str, &str) -> Result<Arc<Source>, Vec<Finding>> + Send + Sync>,
+    pub compile: Box<Compiler>,
 }
 
 impl Page {
