@@ -17,8 +17,9 @@ use subtle::ConstantTimeEq;
 
 /// Characters of a reason.
 const REASON_CHARS_MAX: usize = 200;
-/// Envelopes that a verb is applied to at once; for more there is the command line.
-const SET_MAX: usize = 50_000;
+/// Envelopes that a verb is applied to at once; while they are found, the page answers nobody else. For more there is
+/// the command line.
+const SET_MAX: usize = 5_000;
 
 /// What only pages of this process know.
 pub(super) struct Token(String);

@@ -58,7 +58,11 @@ impl Page {
             "release" => "They are due now.",
             _ => "Nothing will be written for them. They stay in history for a while.",
         };
-        let more = if has_more { "<p>There are more than are looked at here at once.</p>" } else { "" };
+        let more = if has_more {
+            "<p>There are more, which are left alone: at most so many at once. <code>deskspool</code> on the command line takes all.</p>"
+        } else {
+            ""
+        };
         let why = if verb == "hold" { format!("<p>{}</p>", why_fields(0)) } else { String::new() };
         let count = grouped(rows.len() as u64);
         let form = format!(

@@ -178,9 +178,10 @@ impl Page {
         Ok(format!(
             "<section class=card id=find><h2>Find</h2>{find}</section>\
              <section class=card id=dead><h2>Dead ({})</h2>{dead}</section>\
-             <section class=card id=waiting-now><h2>Waiting ({waiting_count})</h2>{waiting}</section>\
+             <section class=card id=waiting-now><h2>Waiting ({})</h2>{waiting}</section>\
              <section class=card id=recent><h2>Recent</h2>{recent}</section>",
-            spool.dead,
+            number(spool.dead, &list_of(&[("state", "dead")])),
+            number(waiting_count, &list_of(&[("state", "queued,deferred,in-flight")])),
         ))
     }
 }

@@ -12,7 +12,7 @@ use crate::config::{Finding, SourceText};
 use crate::control::view::{Filter, Row};
 use crate::dispatch::mapping::stored;
 use crate::source::{self, Source};
-use crate::spool::Id;
+use crate::spool::{Entry, Envelope};
 use crate::status::listener::{Answer, Asked};
 use crate::trial::request::TrialRequest;
 use crate::trial::{self, EventTrial};
@@ -51,7 +51,7 @@ struct Offer {
 /// What is tried.
 enum Event {
     Request(Box<TrialRequest>),
-    Envelope(Id),
+    Envelope(Box<(Entry, Envelope)>),
     None,
 }
 
@@ -95,12 +95,12 @@ impl Page {
         if look.pick.is_empty() {
             look.pick = offers.first().map_or_else(|| "own".to_owned(), |offer| offer.pick.clone());
         }
-        let event = self.picked(name, &look);
+        let event = self.picked(name, &look)?;
         let compiled = (self.asks.compile)(name, &look.text);
         let made = match (&compiled, &event) {
             (Err(findings), _) => mistakes(findings),
             (Ok(_), Event::None) => self.nothing_yet(name, &look.pick),
-            (Ok(source), event) => self.becomes(source, event, &look)?,
+            (Ok(source), event) => self.becomes(source, event, &look),
         };
         let preset = compiled.as_ref().ok().and_then(|source| source.preset());
         let paste = match (&compiled, &written) {
@@ -117,7 +117,7 @@ impl Page {
              <section class=\"card becomes\"><h2>In Freshdesk</h2><div id=made aria-live=polite>{made}</div></section></form>",
             self.token_field(),
             escape(&look.pick),
-            self.events_side(&offers, &event, &look)?,
+            events_side(&offers, &event, &look),
             editor(name, &look, &written),
             preset.map(preset_text).unwrap_or_default(),
         ))
@@ -144,9 +144,9 @@ impl Page {
         Ok(offers)
     }
 
-    fn picked(&self, name: &str, look: &Look) -> Event {
-        let number = |pick: &str| pick.get(1..).and_then(|number| number.parse::<u64>().ok());
-        match (look.pick.get(..1), number(&look.pick)) {
+    fn picked(&self, name: &str, look: &Look) -> Result<Event, Refusal> {
+        let number = look.pick.get(1..).and_then(|number| number.parse::<u64>().ok());
+        Ok(match (look.pick.get(..1), number) {
             (Some("r"), Some(number)) => {
                 let remembered = self.rooms.captures.remembered(name);
                 let found = remembered.into_iter().find(|(other, _)| *other == number);
@@ -156,82 +156,43 @@ impl Page {
                     Event::Request(Box::new(request))
                 })
             }
-            (Some("e"), Some(id)) => Event::Envelope(id),
+            (Some("e"), Some(id)) => match self.rooms.spool.entry(id)? {
+                Some((entry, _)) if entry.source == name => {
+                    let envelope = self.rooms.spool.envelope(&entry)?;
+                    Event::Envelope(Box::new((entry, envelope)))
+                }
+                _ => Event::None,
+            },
             _ if look.own.trim().is_empty() => Event::None,
             _ => Event::Request(Box::new(TrialRequest::parse(look.own.as_bytes()))),
-        }
+        })
     }
 
-    fn becomes(&self, source: &Source, event: &Event, look: &Look) -> Result<String, Refusal> {
+    fn becomes(&self, source: &Source, event: &Event, look: &Look) -> String {
         let supposed = look.has_ticket.then_some(SUPPOSED_TICKET);
         let events = match event {
             Event::None => Vec::new(),
             Event::Request(request) => {
                 let request = TrialRequest { events_max: Some(EVENTS_MAX), ..(**request).clone() };
                 let now = self.rooms.clock.now();
-                trial::run(source, &request, (now, supposed), Some("a mapping is tried, not a secret")).events
+                let unchecked = Some("a mapping is tried, not a secret");
+                trial::run(source, &request, (now, supposed), unchecked).events
             }
-            Event::Envelope(id) => {
-                match self.rooms.spool.entry(*id)?.filter(|(entry, _)| entry.source == source.name()) {
-                    None => return Ok("<p class=empty>This envelope has left.</p>".to_owned()),
-                    Some((entry, _)) => {
-                        let envelope = self.rooms.spool.envelope(&entry)?;
-                        let ticket = supposed.or(entry.ticket.filter(|_| !entry.opened));
-                        vec![trial::run_stored(source, &stored(&envelope), ticket)]
-                    }
-                }
+            Event::Envelope(found) => {
+                let (entry, envelope) = &**found;
+                let ticket = supposed.or(entry.ticket.filter(|_| !entry.opened));
+                vec![trial::run_stored(source, &stored(envelope), ticket)]
             }
         };
         if events.is_empty() {
-            return Ok("<p class=empty>There are no events in it.</p>".to_owned());
+            return "<p class=empty>There are no events in it.</p>".to_owned();
         }
-        Ok(events.iter().map(|event| one_event(event, look.shows)).collect())
-    }
-
-    fn events_side(&self, offers: &[Offer], event: &Event, look: &Look) -> Result<String, Refusal> {
-        let buttons = offers.iter().map(|offer| {
-            let pressed = if offer.pick == look.pick { " aria-current=true" } else { "" };
-            format!(
-                "<li><button name=pick value={}{pressed}>{}</button></li>",
-                offer.pick,
-                escape(&offer.label)
-            )
-        });
-        let buttons: String = buttons.collect();
-        let buttons = match buttons.is_empty() {
-            true => {
-                "<p class=empty>None has come in since the start, and none lies in the spool.</p>".to_owned()
-            }
-            false => format!("<ul class=offers>{buttons}</ul>"),
-        };
-        let body = match event {
-            Event::None => None,
-            Event::Request(request) => Some(request.body.clone()),
-            Event::Envelope(id) => match self.rooms.spool.entry(*id)? {
-                None => None,
-                Some((entry, _)) => Some(self.rooms.spool.envelope(&entry)?.body),
-            },
-        };
-        let is_own = look.pick == "own";
-        let text = body.filter(|_| !is_own).map(|body| said(&body, look.shows)).unwrap_or_default();
-        let text = if text.is_empty() { text } else { format!("<pre tabindex=0>{}</pre>", escape(&text)) };
-        let open = if is_own { " open" } else { "" };
-        Ok(format!(
-            "{buttons}<p><label><input type=checkbox name=shows value=1{}> show what customers wrote</label></p>\
-             <p><label><input type=checkbox name=has_ticket value=1{}> the conversation has a ticket already</label></p>\
-             <div id=event>{text}</div><details{open}><summary>paste one</summary>\
-             <label for=own>a body, or a whole request with its head</label>\
-             <textarea id=own name=own rows=8 spellcheck=false>{}</textarea>\
-             <p><button name=pick value=own>try this one</button></p></details>",
-            checked(look.shows),
-            checked(look.has_ticket),
-            escape(&look.own)
-        ))
+        events.iter().map(|event| one_event(event, look.shows)).collect()
     }
 
     fn nothing_yet(&self, name: &str, pick: &str) -> String {
-        if pick.starts_with('r') {
-            return "<p class=empty>This request is not remembered any more; choose another.</p>".to_owned();
+        if pick.starts_with(['r', 'e']) {
+            return "<p class=empty>This event is not here any more; choose another.</p>".to_owned();
         }
         let daemon = self.rooms.daemon.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         let base = daemon.public_url.as_deref().unwrap_or("https://your-host").trim_end_matches('/');
@@ -259,6 +220,38 @@ impl Look {
 
 fn checked(is_set: bool) -> &'static str {
     if is_set { " checked" } else { "" }
+}
+
+fn events_side(offers: &[Offer], event: &Event, look: &Look) -> String {
+    let buttons = offers.iter().map(|offer| {
+        let pressed = if offer.pick == look.pick { " aria-current=true" } else { "" };
+        format!("<li><button name=pick value={}{pressed}>{}</button></li>", offer.pick, escape(&offer.label))
+    });
+    let buttons: String = buttons.collect();
+    let buttons = match buttons.is_empty() {
+        true => "<p class=empty>None has come in since the start, and none lies in the spool.</p>".to_owned(),
+        false => format!("<ul class=offers>{buttons}</ul>"),
+    };
+    let body: &[u8] = match event {
+        Event::None => &[],
+        Event::Request(request) => &request.body,
+        Event::Envelope(found) => &found.1.body,
+    };
+    let is_own = look.pick == "own";
+    let text = if is_own || body.is_empty() { String::new() } else { said(body, look.shows) };
+    let text = if text.is_empty() { text } else { format!("<pre tabindex=0>{}</pre>", escape(&text)) };
+    let open = if is_own { " open" } else { "" };
+    format!(
+        "{buttons}<p><label><input type=checkbox name=shows value=1{}> show what customers wrote</label></p>\
+         <p><label><input type=checkbox name=has_ticket value=1{}> the conversation has a ticket already</label></p>\
+         <div id=event>{text}</div><details{open}><summary>paste one</summary>\
+         <label for=own>a body, or a whole request with its head</label>\
+         <textarea id=own name=own rows=8 spellcheck=false>{}</textarea>\
+         <p><button name=pick value=own>try this one</button></p></details>",
+        checked(look.shows),
+        checked(look.has_ticket),
+        escape(&look.own)
+    )
 }
 
 /// Where nobody may see what customers wrote.

@@ -214,7 +214,7 @@ fn with_actions(world: &mut World) -> &mut World {
 /// A page as the admin gets it.
 fn seen(daemon: &crate::harness::Daemon, target: &str) -> String {
     let request = http::request("GET", target, &[ADMIN, ("Connection", "close")], &[]);
-    let answer = http::send(daemon.page.unwrap(), &request).unwrap();
+    let answer = http::send(daemon.page.expect("the page is on"), &request).expect("the page answers");
     assert_eq!(answer.status, 200, "{target}: {}", answer.body);
     answer.body
 }
@@ -226,7 +226,8 @@ fn token_of(body: &str) -> String {
 
 fn posted(daemon: &crate::harness::Daemon, path: &str, fields: &[(&str, &str)]) -> http::Answer {
     let form = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
-    http::post(daemon.page.unwrap(), path, &[ADMIN], form.as_bytes()).unwrap()
+    http::post(daemon.page.expect("the page is on"), path, &[ADMIN], form.as_bytes())
+        .expect("the page answers")
 }
 
 #[test]
