@@ -42,7 +42,7 @@
       const answer = await fetch(form.action, { method: "POST", body: new URLSearchParams(new FormData(form)) });
       if (!answer.ok) throw new Error(answer.status);
       const page = parse(await answer.text());
-      for (const id of ["event", "paste", "made"]) document.getElementById(id).replaceWith(document.adoptNode(page.getElementById(id)));
+      for (const id of ["event", "paste", "mistakes", "made"]) document.getElementById(id).replaceWith(document.adoptNode(page.getElementById(id)));
       document.body.classList.remove("stale");
     } catch {
       document.body.classList.add("stale");

@@ -98,10 +98,11 @@ impl Page {
         let event = self.picked(name, &look)?;
         let compiled = (self.asks.compile)(name, &look.text);
         let made = match (&compiled, &event) {
-            (Err(findings), _) => mistakes(findings),
+            (Err(_), _) => "<p class=empty>The mapping has mistakes; below it they are told.</p>".to_owned(),
             (Ok(_), Event::None) => self.nothing_yet(name, &look.pick),
             (Ok(source), event) => self.becomes(source, event, &look),
         };
+        let mistakes = compiled.as_ref().err().map(|findings| mistakes(findings)).unwrap_or_default();
         let preset = compiled.as_ref().ok().and_then(|source| source.preset());
         let paste = match (&compiled, &written) {
             (Ok(_), Ok(written)) if written.text.trim() != look.text.replace("\r\n", "\n").trim() => {
@@ -114,6 +115,7 @@ impl Page {
              <input type=hidden name=pick value=\"{}\">\
              <section class=\"card events\"><h2>Events</h2>{}</section>\
              <section class=\"card mapping\"><h2>Mapping</h2>{}<div id=paste>{paste}</div>{}</section>\
+             <div id=mistakes aria-live=polite>{mistakes}</div>\
              <section class=\"card becomes\"><h2>In Freshdesk</h2><div id=made aria-live=polite>{made}</div></section></form>",
             self.token_field(),
             escape(&look.pick),
@@ -285,7 +287,10 @@ fn editor(name: &str, look: &Look, written: &Result<SourceText, Finding>) -> Str
 /// As `deskspool check` tells them.
 fn mistakes(findings: &[Finding]) -> String {
     let all: Vec<String> = findings.iter().map(|finding| escape(&finding.to_string())).collect();
-    format!("<pre class=mistakes tabindex=0>{}</pre>", all.join("\n\n"))
+    format!(
+        "<section class=card><h2>Mistakes</h2><pre class=mistakes tabindex=0>{}</pre></section>",
+        all.join("\n\n")
+    )
 }
 
 fn to_paste(name: &str, text: &str, written: &SourceText) -> String {

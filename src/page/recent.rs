@@ -53,7 +53,7 @@ impl Page {
         all.sort_by(|one, other| other.at.cmp(&one.at));
         let rows: String = all.into_iter().take(ROWS).map(|one| one.row).collect();
         if rows.is_empty() {
-            return Ok("<p class=empty>Nothing has come in yet.</p>".to_owned());
+            return Ok("<p class=empty>Nothing is settled yet, and nothing was filtered, sent twice or turned away.</p>".to_owned());
         }
         let more = list_of(&[("state", "delivered,dropped")]);
         Ok(format!("{}<p class=more><a href=\"{}\">all that is settled</a></p>", table(&rows), escape(&more)))

@@ -277,8 +277,10 @@ def edits(browser, origins, pictures):
         browser.picture(os.path.join(pictures, f"preview-edited-{width}-{'dark' if dark else 'light'}.png"))
     browser.look(1280, 900, False, script=True)
     browser.evaluate(edit % ("'truncate'", "'trunkate'"))
-    wrong += browser.wait_for("the mistake", "/\\^/.test((document.querySelector('#made .mistakes') || {}).textContent)")
+    wrong += browser.wait_for("the mistake", "/\\^/.test((document.querySelector('#mistakes .mistakes') || {}).textContent)")
     browser.picture(os.path.join(pictures, "preview-mistake-1280-light.png"))
+    browser.look(390, 844, True, script=True)
+    browser.picture(os.path.join(pictures, "preview-mistake-390-dark.png"))
     say("with JavaScript a mapping is rendered while it is edited", wrong + browser.complaints(origins["busy"]))
     with open(os.path.join(pictures, "paste.toml"), "w") as file:
         file.write(paste or "")
