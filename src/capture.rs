@@ -1,13 +1,16 @@
 //! Real requests for admins who wait for one: `deskspool capture`.
 //!
-//! Intake offers what comes to a source that somebody waits for, refused requests too; the control socket asks.
-//! **Invariants:** nothing is kept when nobody waits, and what is kept is bounded in number, bytes and time. Secrets
-//! in headers and parameters are hidden before a request comes here. Its bodies are customer text.
+//! Intake offers what comes to a source that somebody waits for, refused requests too; the control socket asks. Where
+//! the status page may show what customers wrote, the last requests that were let in are remembered too, so that a
+//! mapping can be tried on them.
+//! **Invariants:** else nothing is kept when nobody waits, and what is kept is in memory, bounded in number, bytes and
+//! (for who waits) time. Secrets in headers and parameters are hidden before a request comes here. Its bodies are
+//! customer text.
 
 use crate::clock::Clock;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,6 +21,9 @@ const KEPT: usize = 100;
 const KEPT_BYTES: usize = 32 << 20;
 /// People who wait at the same time.
 const WAITING_MAX: usize = 16;
+/// Requests of a source that are remembered, and their bytes together.
+const LATEST: usize = 6;
+const LATEST_BYTES: usize = 192 << 10;
 
 /// One request.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -49,17 +55,46 @@ struct Slot {
     kept_bytes: usize,
 }
 
-/// Everybody who waits.
+/// A request that is remembered, and its number.
+pub type Remembered = (u64, Arc<Captured>);
+
+/// Everybody who waits, and what is remembered.
 pub struct Captures {
     clock: Arc<dyn Clock>,
     slots: Mutex<BTreeMap<String, Slot>>,
     waiting: AtomicUsize,
+    remembers: AtomicBool,
+    latest: Mutex<Latest>,
+}
+
+#[derive(Default)]
+struct Latest {
+    count: u64,
+    by_source: BTreeMap<String, VecDeque<Remembered>>,
 }
 
 impl Captures {
     /// Nobody waits.
     pub fn new(clock: Arc<dyn Clock>) -> Captures {
-        Captures { clock, slots: Mutex::default(), waiting: AtomicUsize::new(0) }
+        let (waiting, remembers) = (AtomicUsize::new(0), AtomicBool::new(false));
+        Captures { clock, slots: Mutex::default(), waiting, remembers, latest: Mutex::default() }
+    }
+
+    /// From now on the last requests of each source are remembered, or none is, and what was is forgotten.
+    pub fn remember(&self, remembers: bool) {
+        self.remembers.store(remembers, Ordering::Relaxed);
+        if !remembers {
+            *self.latest() = Latest::default();
+        }
+    }
+
+    /// The last requests to a source that were let in, newest first.
+    pub fn remembered(&self, source: &str) -> Vec<Remembered> {
+        self.latest().by_source.get(source).into_iter().flatten().rev().cloned().collect()
+    }
+
+    fn latest(&self) -> MutexGuard<'_, Latest> {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn slots(&self) -> MutexGuard<'_, BTreeMap<String, Slot>> {
@@ -68,6 +103,9 @@ impl Captures {
 
     /// Whether a request to this source is to be offered; costs next to nothing when nobody waits.
     pub fn wants(&self, source: &str) -> bool {
+        if self.remembers.load(Ordering::Relaxed) {
+            return true;
+        }
         if self.waiting.load(Ordering::Relaxed) == 0 {
             return false;
         }
@@ -78,6 +116,9 @@ impl Captures {
 
     /// Gives a request to all who wait for its source.
     pub fn offer(&self, captured: &Captured) {
+        if self.remembers.load(Ordering::Relaxed) && captured.verified == "ok" {
+            self.latest().keep(captured);
+        }
         let mut slots = self.slots();
         for slot in slots.values_mut().filter(|slot| slot.source == captured.source) {
             match slot.waiter.take() {
@@ -125,6 +166,21 @@ impl Captures {
         let now = self.clock.monotonic();
         slots.retain(|_, slot| now.saturating_sub(slot.asked_at) < PATIENCE);
         self.waiting.store(slots.len(), Ordering::Relaxed);
+    }
+}
+
+impl Latest {
+    fn keep(&mut self, captured: &Captured) {
+        if captured.body.len() > LATEST_BYTES {
+            return;
+        }
+        self.count += 1;
+        let kept = self.by_source.entry(captured.source.clone()).or_default();
+        kept.push_back((self.count, Arc::new(captured.clone())));
+        let bytes = |kept: &VecDeque<Remembered>| kept.iter().map(|(_, one)| one.body.len()).sum::<usize>();
+        while kept.len() > LATEST || bytes(kept) > LATEST_BYTES {
+            kept.pop_front();
+        }
     }
 }
 
@@ -188,5 +244,25 @@ mod tests {
         fresh.ask("me", "x", Box::new(|_| {}));
         (0..9).for_each(|_| fresh.offer(&request("x", &large)));
         assert_eq!(fresh.slots()["me"].kept.len(), 3);
+    }
+
+    #[test]
+    fn the_last_requests_are_remembered_only_where_they_may_be_shown() {
+        let captures = Captures::new(ManualClock::at(Timestamp(0)));
+        let ok = |body: &str| Captured { verified: "ok".to_owned(), ..request("x", body) };
+        captures.offer(&ok("unseen"));
+        assert!(captures.remembered("x").is_empty() && !captures.wants("x"));
+        captures.remember(true);
+        assert!(captures.wants("x"));
+        (0..2 * LATEST).for_each(|number| captures.offer(&ok(&number.to_string())));
+        captures.offer(&request("x", "refused"));
+        let bodies: Vec<String> = captures.remembered("x").iter().map(|(_, one)| one.body.clone()).collect();
+        assert_eq!((bodies.len(), bodies[0].as_str()), (LATEST, "11"), "newest first");
+        captures.offer(&ok(&"y".repeat(LATEST_BYTES)));
+        assert_eq!(captures.remembered("x").len(), 1, "bounded in bytes, too");
+        captures.offer(&ok(&"y".repeat(LATEST_BYTES + 1)));
+        assert_eq!(captures.remembered("x").len(), 1);
+        captures.remember(false);
+        assert!(captures.remembered("x").is_empty());
     }
 }

@@ -260,18 +260,9 @@ impl Rooms {
                 let first = parameter(query, "line").parse().unwrap_or(1);
                 self.import(&lines, first).map(|brought| json(&brought))
             }
-            (Method::Post, "/count") => {
-                self.select(request, |ids| ids.iter().map(|id| self.look_up(*id)).collect())
-            }
-            (Method::Post, "/retry") => {
-                let done = self.select(request, |ids| self.spool.touch_all(ids, &Change::Retried));
-                self.spool.nudge();
-                done
-            }
-            (Method::Post, "/drop") => {
-                let change = Change::Dropped { at: self.clock.now() };
-                self.select(request, |ids| self.spool.touch_all(ids, &change))
-            }
+            (Method::Post, "/count") => self.count(&read(request)?).map(|done| json(&done)),
+            (Method::Post, "/retry") => self.retry(&read(request)?).map(|done| json(&done)),
+            (Method::Post, "/drop") => self.give_up(&read(request)?).map(|done| json(&done)),
             (Method::Post, "/hold") => self.hold(&read(request)?).map(|done| json(&done)),
             (Method::Post, "/release") => self.release(&read(request)?).map(|done| json(&done)),
             (Method::Post, "/pause") => self.pause(&read(request)?).map(|text| told(&text)),
@@ -332,15 +323,33 @@ impl Rooms {
         })
     }
 
+    fn count(&self, selection: &Selection) -> Result<Done, Refused> {
+        self.select(selection, |ids| ids.iter().map(|id| self.look_up(*id)).collect())
+    }
+
+    /// Makes what is selected due now.
+    pub fn retry(&self, selection: &Selection) -> Result<Done, Refused> {
+        let done = self.select(selection, |ids| self.spool.touch_all(ids, &Change::Retried))?;
+        self.spool.nudge();
+        Ok(done)
+    }
+
+    /// Drops what is selected.
+    pub fn give_up(&self, selection: &Selection) -> Result<Done, Refused> {
+        let change = Change::Dropped { at: self.clock.now() };
+        let done = self.select(selection, |ids| self.spool.touch_all(ids, &change))?;
+        self.spool.nudge();
+        Ok(done)
+    }
+
     /// Applies a verb to what is selected; ids that do not exist are reported, not refused.
     fn select(
         &self,
-        request: &mut Request,
+        selection: &Selection,
         verb: impl Fn(&[Id]) -> Result<Vec<Touched>, QueueError>,
-    ) -> Result<String, Refused> {
-        let selection: Selection = read(request)?;
+    ) -> Result<Done, Refused> {
         let mut done = Done::default();
-        self.each_page(&selection, |page| {
+        self.each_page(selection, |page| {
             let ids: Vec<Id> = page.iter().map(|(id, _)| *id).collect();
             for ((id, source), touched) in page.iter().zip(verb(&ids)?) {
                 match touched {
@@ -351,7 +360,7 @@ impl Rooms {
             }
             Ok(())
         })?;
-        Ok(json(&done))
+        Ok(done)
     }
 
     /// Calls `apply` with the selected ids and their sources, a page at a time: one sync a page, and between pages

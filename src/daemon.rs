@@ -5,6 +5,7 @@
 mod alarm;
 mod rest;
 mod sources;
+mod status_page;
 mod watch;
 
 use crate::backoff::Backoff;
@@ -13,9 +14,8 @@ use crate::config::{self, AfterDead, Config, Finding, Problem, Secret, SourceRep
 use crate::control::{Control, Rooms};
 use crate::dispatch::{Dispatch, Orders, Planned, Running, mapping};
 use crate::freshdesk::{ApiKey, Client, ClientConfig, ClientError};
-use crate::gate::{self, BindError, Gate, GateConfig, GateError, Reason};
+use crate::gate::{self, BindError, Gate, GateConfig, GateError};
 use crate::intake::{Intake, IntakeRooms, Workers};
-use crate::page::{Asks, Page};
 use crate::pauses::{DELIVERY, Pauses};
 use crate::source::table::{SourceTable, TicketTable};
 use crate::source::{Credentials, Layer, Source, Sources};
@@ -44,11 +44,6 @@ const LATE_COMMIT: Duration = Duration::from_secs(5);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(2 * 3600);
 /// Bodies of all requests together that are being received.
 const BODY_BUDGET_BYTES_MIN: u64 = 32 << 20;
-
-/// How long a health check waits for intake to answer.
-const HEALTH_WITHIN: Duration = Duration::from_secs(5);
-/// The socket between the status page's gate and its tiny_http, beside intake's.
-const PAGE_SOCKET: &str = "page.sock";
 
 /// A loaded configuration with its compiled sources.
 pub type Loaded = config::Loaded<Arc<Source>>;
@@ -254,48 +249,6 @@ impl Daemon {
         Ok(())
     }
 
-    /// The status page, if it is on. It is no part of the road: without it, events are received and delivered.
-    fn start_page(self: &Arc<Self>, places: &Places) -> Option<Listener> {
-        let listen = &self.started_with.status_page.listen;
-        let listeners = match listeners("status_page.listen", listen, &places.passed.status_page) {
-            Ok(listeners) if listeners.is_empty() => return None,
-            Ok(listeners) => listeners,
-            Err(error) => {
-                log::error!("no status page error={:?}", error.to_string());
-                return None;
-            }
-        };
-        let (alive, refusing, admitting) = (Arc::downgrade(self), Arc::downgrade(self), Arc::downgrade(self));
-        let asks = Asks {
-            is_alive: Box::new(move || alive.upgrade().is_some_and(|daemon| daemon.answers(HEALTH_WITHIN))),
-            too_large: Box::new(move || refusing.upgrade().map_or(0, |daemon| daemon.too_large())),
-            password: Box::new(move || admitting.upgrade()?.page_password()),
-        };
-        let page = Page::new(self.rooms.clone(), asks);
-        match Listener::start(
-            listeners,
-            &places.private.join(PAGE_SOCKET),
-            Box::new(move |asked| page.answer(asked)),
-        ) {
-            Ok(listener) => Some(listener),
-            Err(error) => {
-                log::error!("no status page error={:?}", error.to_string());
-                None
-            }
-        }
-    }
-
-    fn page_password(&self) -> Option<Vec<u8>> {
-        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        let page = &current.config.status_page;
-        page.password.as_ref().filter(|_| page.actions).map(|password| password.expose().to_vec())
-    }
-
-    fn too_large(&self) -> u64 {
-        let refused = self.gate.counters().refused;
-        refused.iter().filter(|(reason, _)| *reason == Reason::BodyTooLarge).map(|(_, count)| count).sum()
-    }
-
     /// Where the status page answers; empty when it is off.
     pub fn page_addresses(&self) -> Vec<SocketAddr> {
         self.page.get().map(Listener::addresses).unwrap_or_default()
@@ -350,6 +303,7 @@ impl Daemon {
         self.intake.set_sources(by_name(&loaded), body_bytes_max(&loaded.config));
         self.gate.set_limits(gate_limits(&loaded.config));
         self.gate.set_identity(identity(&loaded.config));
+        self.rooms.captures.remember(loaded.config.status_page.actions);
         if let Err(error) = self.rooms.spool.set_limits(limits(&loaded.config)) {
             log::error!(
                 "heads behind dead letters not found error={:?} next=\"systemctl restart deskspool\"",

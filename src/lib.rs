@@ -37,7 +37,7 @@
 //! | [`backoff`] | how long to wait before the next attempt | sleep |
 //! | [`freshdesk`] | the API client: requests, what an answer means, looking for what may have been written | retry |
 //! | [`config`] | `deskspool.toml` and `conf.d`: typed tables, secrets, every message about them, what a reload changes | side effects beyond reading |
-//! | [`capture`] | real requests for an admin who waits for one | keep anything when nobody waits, see a secret |
+//! | [`capture`] | real requests for an admin who waits for one, the last ones for the page's preview | keep anything when nobody may see it, see a secret |
 //! | [`pauses`] | what an admin has set aside, and until when; survives a restart | carry it out |
 //! | [`control`] | the Unix control socket: the one implementation of the admin's verbs, and its client | render for people |
 //! | [`status`] | counters, the history rings, and the one snapshot that command line, page, metrics and status line show; the page's listener | change another room |
@@ -47,11 +47,12 @@
 //! | [`cli`] | a file per verb; tables, ages, colour; the demo | touch the spool: it asks the daemon |
 //! | [`daemon`] | the wiring: from a configuration to running rooms, reload, and back down in order | any room's work |
 //! | [`sandbox`] | the local stand-in for Freshdesk: demo, dry runs, tests | live in the delivery path |
+//! | [`html`] | escaping, and what of others' markup may stand on a page of ours | build pages |
 //! | [`clock`] | time behind a trait, and how ages are spelled | |
 //! | [`systemd`] | sockets it passes, readiness, status line, watchdog, log lines with priorities and fields | anything when systemd did not start us |
 //!
 //! Names point one way, from the bottom of this list of layers to its top, and `tests/architecture.rs` holds the
-//! exact table: `clock backoff verify decode gate capture pauses` · `freshdesk spool` · `source` · `config dispatch` · `status` ·
+//! exact table: `clock html backoff verify decode gate capture pauses` · `freshdesk spool` · `source` · `config dispatch` · `status` ·
 //! `intake` · `trial control` · `alert page` · `daemon` · `cli`. Only `spool/tables.rs` names sled, only [`freshdesk`] and the
 //! control socket's client name ureq, only [`intake`], [`control`] and [`status`] name tiny_http, and only [`clock`] asks for the time
 //! (deadlines of the gate's sockets excepted).
@@ -182,6 +183,7 @@ pub mod decode;
 pub mod dispatch;
 pub mod freshdesk;
 pub mod gate;
+pub mod html;
 pub mod intake;
 pub mod page;
 pub mod pauses;

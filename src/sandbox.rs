@@ -75,7 +75,6 @@ mod conversations;
 mod exchange;
 mod faults;
 mod form;
-mod html;
 mod http;
 mod knobs;
 mod limits;

@@ -1,4 +1,4 @@
-//! A request run through verify and map, delivering nothing: what `deskspool try` shows.
+//! A request run through verify and map, delivering nothing: what `deskspool try` and the page's preview show.
 //!
 //! It goes the road's own way ([`intake::drafts`], [`Source::plan`]) and only adds why.
 //! **Invariants:** no I/O, nothing is stored or sent. Its answer holds customer text, and never a secret.
@@ -17,6 +17,7 @@ use request::TrialRequest;
 use serde::Serialize;
 use serde_json::Value as Json;
 use std::collections::HashMap;
+use std::time::Duration;
 
 /// What a compressed body may become; what a file holds is as long as it is.
 const BODY_BYTES_MAX: usize = 64 << 20;
@@ -81,6 +82,15 @@ pub struct Call {
     pub body: Json,
 }
 
+/// The calls that writes make; `ticket` stands for their conversation's ticket.
+pub fn calls(writes: &[Write], ticket: &str) -> Vec<Call> {
+    let call = |write: &Write| {
+        let (method, path) = freshdesk::call(write, ticket);
+        Call { method, path, body: freshdesk::preview(write) }
+    };
+    writes.iter().map(call).collect()
+}
+
 /// What the events of one request share.
 struct Run<'a> {
     source: &'a Source,
@@ -90,6 +100,22 @@ struct Run<'a> {
     /// Conversations that got a ticket from an earlier event, and which.
     opened: HashMap<String, usize>,
     seen: HashMap<[u8; 16], usize>,
+}
+
+/// Runs an event that was stored through a source, as its delivery would. `ticket` is the ticket its conversation has
+/// already.
+pub fn run_stored(source: &Source, stored: &StoredEvent<'_>, ticket: Option<u64>) -> EventTrial {
+    let draft = EventDraft {
+        kind: stored.kind.to_owned(),
+        event_id: stored.event_id.to_owned(),
+        dedupe: [0; 16],
+        dedupe_window: Duration::ZERO,
+        conversation: stored.conversation.to_owned(),
+        body: stored.body.to_vec(),
+        context: stored.context.to_vec(),
+        verdict: Verdict::Keep,
+    };
+    Run::new(source, stored.received_at, ticket).event(1, draft)
 }
 
 /// Runs a request through a source. `ticket` is the ticket its conversations have already.
@@ -107,8 +133,9 @@ pub fn run(
     let kind = request.kind.as_ref().unwrap_or(&place.kind);
     let context = RequestContext { kind, headers: &request.headers, query: &request.query, received_at };
     let (drafts, _) = intake::drafts(source, &context, request.body.clone(), BODY_BYTES_MAX);
-    let mut run = Run { source, received_at, ticket, opened: HashMap::new(), seen: HashMap::new() };
-    let events = drafts.into_iter().enumerate().map(|(index, draft)| run.event(index + 1, draft)).collect();
+    let mut run = Run::new(source, received_at, ticket);
+    let drafts = drafts.into_iter().take(request.events_max.unwrap_or(usize::MAX));
+    let events = drafts.enumerate().map(|(index, draft)| run.event(index + 1, draft)).collect();
     Trial { verify, events }
 }
 
@@ -154,7 +181,11 @@ fn proof(source: &Source) -> String {
     }
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
+    fn new(source: &'a Source, received_at: Timestamp, ticket: Option<u64>) -> Run<'a> {
+        Run { source, received_at, ticket, opened: HashMap::new(), seen: HashMap::new() }
+    }
+
     fn event(&mut self, number: usize, draft: EventDraft) -> EventTrial {
         let ticket = match self.opened.contains_key(&draft.conversation) {
             true => Some(0),
@@ -199,11 +230,7 @@ impl Run<'_> {
             (None, Some(ticket)) => ticket.to_string(),
             (None, None) => "{its ticket}".to_owned(),
         };
-        let call = |write: &Write| {
-            let (method, path) = freshdesk::call(write, &ticket);
-            Call { method, path, body: freshdesk::preview(write) }
-        };
-        writes.iter().map(call).collect()
+        calls(writes, &ticket)
     }
 }
 

@@ -13,6 +13,7 @@ use std::collections::BTreeSet;
 /// rooms above it, so nothing can go round in a circle.
 const ROOMS: &[(&str, &[&str])] = &[
     ("clock", &[]),
+    ("html", &[]),
     ("backoff", &[]),
     ("verify", &["clock"]),
     ("decode", &[]),
@@ -34,8 +35,24 @@ const ROOMS: &[(&str, &[&str])] = &[
     // `2h` in a filter is what `2h` is in the configuration.
     ("control", &["capture", "clock", "config::units", "dispatch", "freshdesk", "pauses", "spool", "status"]),
     ("alert", &["clock", "status"]),
-    ("page", &["clock", "control", "pauses", "spool", "status"]),
-    ("sandbox", &["clock"]),
+    (
+        "page",
+        &[
+            "clock",
+            "config",
+            "control",
+            "dispatch",
+            "freshdesk::word",
+            "html",
+            "pauses",
+            // The preset's text stands beside the mapping that is tried.
+            "source",
+            "spool",
+            "status",
+            "trial",
+        ],
+    ),
+    ("sandbox", &["clock", "html"]),
     ("systemd", &["clock", "status"]),
     (
         "daemon",

@@ -253,23 +253,8 @@ fn shown(value: &Json) -> String {
 /// `status open`: Freshdesk's numbers in the words that the configuration takes.
 fn short(name: &str, members: &serde_json::Map<String, Json>) -> Option<String> {
     let value = members.get(name)?;
-    let word = match (name, value.as_u64()) {
-        ("status", Some(2)) => "open",
-        ("status", Some(3)) => "pending",
-        ("status", Some(4)) => "resolved",
-        ("status", Some(5)) => "closed",
-        ("priority", Some(1)) => "low",
-        ("priority", Some(2)) => "medium",
-        ("priority", Some(3)) => "high",
-        ("priority", Some(4)) => "urgent",
-        ("source", Some(1)) => "email",
-        ("source", Some(2)) => "portal",
-        ("source", Some(3)) => "phone",
-        ("source", Some(7)) => "chat",
-        ("source", Some(9)) => "feedback",
-        _ => "",
-    };
+    let word = value.as_u64().and_then(|number| crate::freshdesk::word(name, number));
     let tags = value.as_array().map(|tags| tags.iter().map(shown).collect::<Vec<_>>().join(", "));
-    let text = tags.unwrap_or_else(|| if word.is_empty() { shown(value) } else { word.to_owned() });
+    let text = tags.unwrap_or_else(|| word.map_or_else(|| shown(value), str::to_owned));
     Some(format!("{name} {}", one_line(&text, 200)))
 }

@@ -107,6 +107,17 @@ impl Files {
         files
     }
 
+    /// A text that is in no file; findings call it `name`.
+    pub fn of_text(name: &str, text: &str) -> Files {
+        let file = File { path: PathBuf::from(name), base: 0, masked: mask(text), padded: text.to_owned() };
+        Files { list: vec![file], all_read: true }
+    }
+
+    /// Each file with its text.
+    pub fn texts(&self) -> impl Iterator<Item = (&Path, &str)> {
+        self.list.iter().map(|file| (file.path.as_path(), file.text()))
+    }
+
     /// Parses all files and joins their tables.
     pub fn parse(&self, told: &mut Told) -> Document<'_> {
         let mut document = Document { root: DeTable::new(), partial: !self.all_read };

@@ -436,12 +436,7 @@ impl<'a> Reader<'a> {
     }
 
     fn problem(&mut self, problem: Problem) {
-        let exact = problem.at.clone().zip(problem.within.as_ref());
-        let exact = exact.and_then(|(span, excerpt)| self.files.place_in_template(span, excerpt));
-        let place = exact.or_else(|| problem.at.and_then(|span| self.files.place(span)));
-        let excerpt = problem.within.map(Box::new);
-        let finding = Finding { excerpt, ..Finding::error(problem.key, problem.what) }.at(place);
-        let finding = problem.help.into_iter().fold(finding, Finding::help);
+        let finding = told(self.files, problem);
         // What is wrong in [ticket] is wrong in every source.
         if !self.told.findings.contains(&finding) {
             self.told.findings.push(finding);
@@ -500,6 +495,16 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// What the compiler of sources complains of, with its place.
+pub(super) fn told(files: &Files, problem: Problem) -> Finding {
+    let exact = problem.at.clone().zip(problem.within.as_ref());
+    let exact = exact.and_then(|(span, excerpt)| files.place_in_template(span, excerpt));
+    let place = exact.or_else(|| problem.at.and_then(|span| files.place(span)));
+    let excerpt = problem.within.map(Box::new);
+    let finding = Finding { excerpt, ..Finding::error(problem.key, problem.what) }.at(place);
+    problem.help.into_iter().fold(finding, Finding::help)
+}
+
 /// `[a-z0-9][a-z0-9_-]{0,31}`: it stands in a URL, in logs and in metrics.
 pub fn is_source_name(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
@@ -526,7 +531,7 @@ mod tests {
     }
 
     /// What becomes of one problem, found at the table's `keep_if`.
-    fn told(keep_if: &str, problem: impl Fn(Option<Range<usize>>) -> Problem) -> String {
+    fn told_of(keep_if: &str, problem: impl Fn(Option<Range<usize>>) -> Problem) -> String {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let path = directory.path().join("deskspool.toml");
         let text =
@@ -550,7 +555,7 @@ mod tests {
 
     #[test]
     fn a_problem_in_a_template_of_one_line_points_into_its_line() {
-        let found = told("\"{{ a }\"", |at| problem(at, Some((1, 6, "{{ a }"))));
+        let found = told_of("\"{{ a }\"", |at| problem(at, Some((1, 6, "{{ a }"))));
         let expect = "error: /etc/deskspool.toml:5:17   source.contako.keep_if\n  |\n5 | keep_if = \"{{ a }\"\n  \
             |                 ^ expected }}";
         assert_eq!(found, expect);
@@ -558,7 +563,7 @@ mod tests {
 
     #[test]
     fn a_problem_in_a_longer_template_says_which_line_of_it() {
-        let found = told("\"\"\"\n<b>\n{{ a }</b>\"\"\"", |at| problem(at, Some((2, 6, "{{ a }</b>"))));
+        let found = told_of("\"\"\"\n<b>\n{{ a }</b>\"\"\"", |at| problem(at, Some((2, 6, "{{ a }</b>"))));
         let expect = "error: /etc/deskspool.toml:7:6   source.contako.keep_if, line 2\n  |\n2 | {{ a }</b>\"\"\"\n  \
             |      ^ expected }}";
         assert_eq!(found, expect);
@@ -566,7 +571,7 @@ mod tests {
 
     #[test]
     fn a_problem_in_escaped_text_points_at_all_of_it() {
-        let found = told("\"\\u007b{ a }\"", |at| problem(at, Some((1, 6, "{{ a }"))));
+        let found = told_of("\"\\u007b{ a }\"", |at| problem(at, Some((1, 6, "{{ a }"))));
         assert!(found.contains("5:11   source.contako.keep_if\n"), "{found}");
         assert!(
             found.ends_with("| keep_if = \"\\u007b{ a }\"\n  |           ^^^^^^^^^^^^^ expected }}"),
@@ -576,7 +581,7 @@ mod tests {
 
     #[test]
     fn a_problem_in_a_preset_quotes_it() {
-        let found = told("\"x\"", |_| problem(None, Some((1, 6, "{{ a }"))));
+        let found = told_of("\"x\"", |_| problem(None, Some((1, 6, "{{ a }"))));
         let expect =
             "error: source.contako.keep_if: {{ a }\n                                    ^ expected }}";
         assert_eq!(found, expect);
@@ -586,6 +591,9 @@ mod tests {
     fn a_problem_with_a_name_reads_as_a_sentence() {
         let uses =
             |_| Problem { what: "uses \"evnt\", which does not exist".to_owned(), ..problem(None, None) };
-        assert_eq!(told("\"x\"", uses), "error: source.contako.keep_if uses \"evnt\", which does not exist");
+        assert_eq!(
+            told_of("\"x\"", uses),
+            "error: source.contako.keep_if uses \"evnt\", which does not exist"
+        );
     }
 }

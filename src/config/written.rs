@@ -38,7 +38,7 @@ pub fn written_keys(main: &Path) -> Result<Vec<WrittenKey>, Finding> {
 }
 
 /// An inline secret, or a part of one: anything that stands where a secret may, but no reference to one.
-fn is_secret(key: &str) -> bool {
+pub(super) fn is_secret(key: &str) -> bool {
     let names = ["secret", "api_key", "verify_token", "proxy"];
     let is_reference =
         key.rsplit('.').next().is_some_and(|last| ["credential", "file", "env"].contains(&last));

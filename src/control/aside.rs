@@ -13,7 +13,7 @@ const QUIET: Duration = Duration::from_secs(3600);
 
 impl Rooms {
     /// Sets envelopes aside that wait for delivery.
-    pub(super) fn hold(&self, aside: &Aside) -> Result<Done, Refused> {
+    pub fn hold(&self, aside: &Aside) -> Result<Done, Refused> {
         let until = self.until(aside);
         let mut reason =
             if aside.reason.is_empty() { "by an admin".to_owned() } else { aside.reason.clone() };
@@ -30,7 +30,7 @@ impl Rooms {
     }
 
     /// Makes held envelopes due now.
-    pub(super) fn release(&self, selection: &Selection) -> Result<Done, Refused> {
+    pub fn release(&self, selection: &Selection) -> Result<Done, Refused> {
         let is_held = |entry: &Entry| entry.state == State::Held;
         let (done, released) = self.touch_those(selection, &Change::Retried, is_held)?;
         self.pauses.forget(&released)?;
@@ -39,7 +39,7 @@ impl Rooms {
     }
 
     /// Pauses intake, delivery or a source; what that means.
-    pub(super) fn pause(&self, aside: &Aside) -> Result<String, Refused> {
+    pub fn pause(&self, aside: &Aside) -> Result<String, Refused> {
         let what = aside.what.as_str();
         let effect = match what {
             INTAKE => "platforms get 503 and keep their events".to_owned(),
@@ -59,7 +59,7 @@ impl Rooms {
     }
 
     /// Ends a pause; what that means.
-    pub(super) fn resume(&self, what: &str) -> Result<String, Refused> {
+    pub fn resume(&self, what: &str) -> Result<String, Refused> {
         if !self.pauses.resume(what)? {
             return Err(Refused::Usage(format!("{what} is not paused")));
         }
@@ -86,7 +86,7 @@ impl Rooms {
             let of_pause = |entry: &Entry| entry.state == State::Held && entry.reason == reason;
             ids.extend(page.iter().filter(|(_, entry, _)| of_pause(entry)).map(|(id, ..)| *id));
         }
-        self.retry(&ids)?;
+        self.retry_ids(&ids)?;
         Ok(format!("{what} resumed, {} released", ids.len()))
     }
 
@@ -104,7 +104,7 @@ impl Rooms {
                 .is_ok_and(|entry| entry.is_some_and(|(entry, _)| entry.state == State::Held))
         };
         let held: Vec<Id> = over.released.iter().filter(is_held).copied().collect();
-        match self.retry(&held) {
+        match self.retry_ids(&held) {
             Ok(()) if held.is_empty() => {}
             Ok(()) => log::info!("holds are over released={}", held.len()),
             Err(error) => log::error!("holds not released error={:?}", error.to_string()),
@@ -112,7 +112,7 @@ impl Rooms {
         self.pauses.next_end().unwrap_or(QUIET).min(QUIET)
     }
 
-    fn retry(&self, ids: &[Id]) -> Result<(), QueueError> {
+    fn retry_ids(&self, ids: &[Id]) -> Result<(), QueueError> {
         for page in ids.chunks(PAGE) {
             self.spool.touch_all(page, &Change::Retried)?;
         }

@@ -131,6 +131,7 @@ fn no_facts(now: Duration) -> Facts {
     Facts {
         passed: Vec::new(),
         redact: Arc::default(),
+        certificate_ends: None,
         started: now,
         configured: now,
         account: String::new(),

@@ -27,7 +27,8 @@ pub fn requester(sources: &Sources, envelope: &Envelope) -> Option<Requester> {
     sources.get(&envelope.source)?.requester(&stored(envelope))
 }
 
-fn stored(envelope: &Envelope) -> StoredEvent<'_> {
+/// The event of an envelope, as a source reads it.
+pub fn stored(envelope: &Envelope) -> StoredEvent<'_> {
     StoredEvent {
         body: &envelope.body,
         context: &envelope.context,

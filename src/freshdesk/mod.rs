@@ -105,6 +105,17 @@ pub fn call(write: &write::Write, ticket: &str) -> (&'static str, String) {
     }
 }
 
+/// The word that the configuration takes for a number of Freshdesk's: `("status", 2)` is `open`.
+pub fn word(field: &str, number: u64) -> Option<&'static str> {
+    let words: &[(u64, &str)] = match field {
+        "status" => &[(2, "open"), (3, "pending"), (4, "resolved"), (5, "closed")],
+        "priority" => &[(1, "low"), (2, "medium"), (3, "high"), (4, "urgent")],
+        "source" => &[(1, "email"), (2, "portal"), (3, "phone"), (7, "chat"), (9, "feedback")],
+        _ => &[],
+    };
+    words.iter().find(|(known, _)| *known == number).map(|(_, word)| *word)
+}
+
 /// The body that a write would have, for people; the marker is only hinted at.
 pub fn preview(write: &write::Write) -> serde_json::Value {
     const MARKER: &str = "ds-…";

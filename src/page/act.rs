@@ -1,17 +1,25 @@
-//! What the page may change: retry and drop, when `status_page.actions` is on.
+//! What the page may change, when `status_page.actions` is on: the verbs of the command line, for one envelope or for
+//! what a list shows, and pauses.
 //!
 //! **Invariant:** nothing changes without the password and a token that only our own pages show; a page of somebody
 //! else has neither, and browsers tell us when one tries.
 
-use super::html::escape;
-use super::{Page, Refusal, text, typed};
-use crate::control::view::Row;
-use crate::spool::{Change, Id, Touched};
+use super::html::{self, Form, escape};
+use super::{Page, Refusal, page, text, typed};
+use crate::config::units::parse_duration;
+use crate::control::view::{Aside, Done, Filter, Row, Selection};
+use crate::spool::Id;
 use crate::status::listener::{Answer, Asked};
 use base64::Engine;
 use ring::digest::{SHA256, digest};
 use ring::rand::{SecureRandom, SystemRandom};
 use subtle::ConstantTimeEq;
+
+/// Characters of a reason.
+const REASON_CHARS_MAX: usize = 200;
+/// Envelopes that a verb is applied to at once; while they are found, the page answers nobody else. For more there is
+/// the command line.
+const SET_MAX: usize = 5_000;
 
 /// What only pages of this process know.
 pub(super) struct Token(String);
@@ -57,64 +65,173 @@ impl Page {
         is_admin
     }
 
-    /// `POST /act` with `token`, `do` and `id`.
-    pub(super) fn act(&self, asked: &Asked) -> Result<Answer, Refusal> {
+    /// Whether a request may change or show something; else what it is answered.
+    pub(super) fn admit(&self, asked: &Asked, form: &Form) -> Result<(), Answer> {
         if !self.may_act() {
-            return Ok(text(403, "read-only: status_page.actions is off\n"));
+            return Err(text(403, "read-only: status_page.actions is off\n"));
         }
         if !is_of_our_page(asked) {
-            return Ok(text(403, "not from this page\n"));
+            return Err(text(403, "not from this page\n"));
         }
-        let form: Vec<(String, String)> = form_urlencoded::parse(&asked.body).into_owned().collect();
-        let field =
-            |name: &str| form.iter().find(|(other, _)| other == name).map_or("", |(_, value)| value.as_str());
-        if !self.token.is(field("token")) {
-            return Ok(text(403, "this page is older than the daemon, load it again\n"));
+        if !self.token.is(form.get("token")) {
+            return Err(text(403, "this page is older than the daemon, load it again\n"));
         }
-        if !self.is_admin(asked) {
-            return Ok(who_are_you());
+        if self.is_admin(asked) { Ok(()) } else { Err(who_are_you()) }
+    }
+
+    /// The hidden field without which a form does nothing.
+    pub(super) fn token_field(&self) -> String {
+        format!("<input type=hidden name=token value=\"{}\">", escape(&self.token.0))
+    }
+
+    /// `POST /act` with `token`, `do`, and `id`, or `filter` and `upto`, or `what`.
+    pub(super) fn act(&self, asked: &Asked) -> Result<Answer, Refusal> {
+        let form = Form::of(&asked.body);
+        if let Err(answer) = self.admit(asked, &form) {
+            return Ok(answer);
         }
-        let id: Id = field("id").parse().map_err(|_| Refusal::Usage("id: expected a number".to_owned()))?;
-        let change = match field("do") {
-            "retry" => Change::Retried,
-            "drop" => Change::Dropped { at: self.rooms.clock.now() },
-            other => return Err(Refusal::Usage(format!("do: there is no {other:?}"))),
-        };
-        let touched = self.rooms.spool.touch_all(&[id], &change)?;
-        self.rooms.spool.nudge();
-        log::info!("status page: {} id={id} result={touched:?}", field("do"));
-        match touched.first() {
-            Some(Touched::InFlight) => Err(Refusal::Conflict(format!("{id} is being sent right now"))),
-            Some(Touched::Done) => Ok(back_to(id)),
-            Some(Touched::Unknown) | None => Err(Refusal::NotFound),
+        let verb = form.get("do");
+        match (verb, form.get("id")) {
+            ("pause" | "resume", _) => self.set_pause(&form),
+            (verb, _) if suits(verb).is_none() => Err(Refusal::Usage(format!("do: there is no {verb:?}"))),
+            (verb, "") => {
+                let (filter, upto) = (form.get("filter"), form.get("upto").parse().unwrap_or(Id::MAX));
+                let ids: Vec<Id> = self.suited(verb, filter)?.0.iter().map(|row| row.id).collect();
+                let ids: Vec<Id> = ids.into_iter().filter(|id| *id <= upto).collect();
+                let done = if ids.is_empty() { Done::default() } else { self.carry_out(&form, ids)? };
+                Ok(page(200, done_with(verb, &done, filter)))
+            }
+            (_, id) => {
+                let id: Id = id.parse().map_err(|_| Refusal::Usage("id: expected a number".to_owned()))?;
+                let done = self.carry_out(&form, vec![id])?;
+                match (done.touched, done.in_flight.len(), done.unsuited.len()) {
+                    (1.., ..) => Ok(see(&format!("/envelope/{id}"))),
+                    (_, 1.., _) => Err(Refusal::Conflict(format!("{id} is being sent right now"))),
+                    (.., 1..) => Err(Refusal::Conflict(format!("{id} does not stand so that it could"))),
+                    _ => Err(Refusal::NotFound),
+                }
+            }
         }
     }
 
-    /// What may be done with an envelope, as forms; drop only after a second look.
+    /// What a verb can be applied to of what a list shows, and whether there is more.
+    pub(super) fn suited(&self, verb: &str, filter: &str) -> Result<(Vec<Row>, bool), Refusal> {
+        let filter = Filter::of_query(filter).map_err(Refusal::Usage)?;
+        let states = suits(verb).unwrap_or_default();
+        // As the list was found, and no other: what it does not search may not choose either.
+        let found = self.find(&filter, SET_MAX)?;
+        let suited = found.rows.into_iter().filter(|row| states.contains(&row.state.as_str()));
+        Ok((suited.collect(), found.has_more))
+    }
+
+    fn carry_out(&self, form: &Form, ids: Vec<Id>) -> Result<Done, Refusal> {
+        let (verb, count) = (form.get("do"), ids.len());
+        let selection = Selection { ids, ..Selection::default() };
+        let done = match verb {
+            "retry" => self.rooms.retry(&selection),
+            "drop" => self.rooms.give_up(&selection),
+            "release" => self.rooms.release(&selection),
+            _ => self.rooms.hold(&Aside { selection, ..aside(form)? }),
+        }?;
+        log::info!("status page: {verb} of={count} touched={}", done.touched);
+        Ok(done)
+    }
+
+    fn set_pause(&self, form: &Form) -> Result<Answer, Refusal> {
+        match form.get("do") {
+            "pause" => self.rooms.pause(&aside(form)?)?,
+            _ => self.rooms.resume(form.get("what"))?,
+        };
+        Ok(see("/"))
+    }
+
+    /// What may be done with an envelope, as forms; what cannot be undone only after a second look.
     pub(super) fn buttons(&self, row: &Row) -> String {
-        if matches!(row.state.as_str(), "delivered" | "dropped" | "in-flight") {
-            return String::new();
-        }
-        let form = |verb: &str, word: &str| {
+        let button = |verb: &str, word: &str, more: &str| {
             format!(
-                "<form method=post action=\"/act\"><input type=hidden name=token value=\"{}\">\
-                 <input type=hidden name=id value={}><button name=do value={verb}>{}</button></form>",
-                escape(&self.token.0),
+                "<form method=post action=\"/act\">{}<input type=hidden name=id value={}>{more}\
+                 <button name=do value={verb}>{word}</button></form>",
+                self.token_field(),
                 row.id,
-                escape(word)
             )
         };
-        format!(
-            "{}<details><summary>drop…</summary>{}</details>",
-            form("retry", "retry"),
-            form("drop", &format!("give {} up", row.id))
-        )
+        let may = |verb: &str| suits(verb).is_some_and(|states| states.contains(&row.state.as_str()));
+        let mut buttons = String::new();
+        if may("release") {
+            buttons.push_str(&button("release", "release", ""));
+        } else if may("retry") {
+            buttons.push_str(&button("retry", "retry", ""));
+        }
+        if may("hold") {
+            let form = button("hold", "hold", &why_fields(row.id));
+            buttons.push_str(&format!("<details><summary>hold…</summary>{form}</details>"));
+        }
+        if may("drop") {
+            let form = button("drop", &format!("give {} up", row.id), "");
+            buttons.push_str(&format!("<details class=bad><summary>drop…</summary>{form}</details>"));
+        }
+        buttons
     }
 }
 
-fn back_to(id: Id) -> Answer {
+/// The states that a verb can be applied to; none when there is no such verb.
+pub(super) fn suits(verb: &str) -> Option<&'static [&'static str]> {
+    match verb {
+        "retry" | "drop" => Some(&["queued", "deferred", "held", "dead"]),
+        "hold" => Some(&["queued", "deferred"]),
+        "release" => Some(&["held"]),
+        _ => None,
+    }
+}
+
+/// Why, and for how long; both may stay empty. `id` tells the labels of several such forms apart.
+pub(super) fn why_fields(id: Id) -> String {
+    format!(
+        "<label for=reason{id}>reason</label> <input id=reason{id} name=reason size=16 maxlength={REASON_CHARS_MAX}> \
+         <label for=for{id}>for</label> <input id=for{id} name=for size=5 placeholder=2h> "
+    )
+}
+
+/// What a form says of setting something aside.
+fn aside(form: &Form) -> Result<Aside, Refusal> {
+    let time = form.get("for").trim();
+    let seconds = parse_duration(time).map(|duration| duration.as_secs()).filter(|seconds| *seconds > 0);
+    if !time.is_empty() && seconds.is_none() {
+        let wrong = format!("for {time}: expected a duration such as 90s, 15m, 2h or 30d");
+        return Err(Refusal::Usage(wrong));
+    }
+    let reason = form.get("reason").split_whitespace().collect::<Vec<_>>().join(" ");
+    let reason = reason.chars().take(REASON_CHARS_MAX).collect();
+    Ok(Aside { what: form.get("what").to_owned(), reason, for_seconds: seconds, ..Aside::default() })
+}
+
+/// What became of a verb that was applied to many.
+fn done_with(verb: &str, done: &Done, filter: &str) -> String {
+    let word = match verb {
+        "retry" => "due now, at Freshdesk's pace",
+        "hold" => "held",
+        "release" => "released, due now",
+        _ => "dropped; they stay in history",
+    };
+    let sources = done.by_source.iter().map(|(name, count)| format!("<li>{} {count}</li>", escape(name)));
+    let mut lines =
+        format!("<p><b>{}</b> {word}</p><ul class=urls>{}</ul>", done.touched, sources.collect::<String>());
+    if !done.in_flight.is_empty() {
+        lines.push_str(&format!("<p>{} not: being sent right now</p>", done.in_flight.len()));
+    }
+    let gone = done.unknown.len() + done.unsuited.len();
+    if gone > 0 {
+        lines.push_str(&format!("<p>{gone} not: they have left, or stand otherwise by now</p>"));
+    }
+    let back = format!("<p class=more><a href=\"/list?{}\">back to the list</a></p>", escape(filter));
+    let main = format!("{}<main><section class=card>{lines}{back}</section></main>", html::head("Done"));
+    html::document("Done", false, &main)
+}
+
+/// Go and look there.
+fn see(place: &str) -> Answer {
     let mut answer = typed(303, "text/plain; charset=utf-8");
-    answer.headers.push(("Location", format!("/envelope/{id}")));
+    answer.headers.push(("Location", place.to_owned()));
     answer
 }
 

@@ -38,9 +38,10 @@ pub fn figure(figure: &Figure<'_>, series: &Series) -> String {
     let labels: String = figure.labels.iter().map(|label| format!("<span>{label}</span>")).collect();
     format!(
         "<figure class=\"card chart\" id={}><figcaption><h2>{}</h2><p class=legend>{legend}</p></figcaption>\
-         <div class=plot><div class=y aria-hidden=true>{labels}</div>{}</div>{}</figure>",
+         <p class=sum>{}</p><div class=plot><div class=y aria-hidden=true>{labels}</div>{}</div>{}</figure>",
         figure.id,
         figure.title,
+        escape(figure.summary),
         svg(figure.summary, series, &format!("{}{}{}", grid(series), figure.shapes, marks(series))),
         times(series)
     )
@@ -188,7 +189,7 @@ pub fn strip(summary: &str, cells: &[Option<Cell>]) -> String {
     format!(
         "<svg class=strip role=img aria-label=\"{}\" viewBox=\"0 0 {} {HEIGHT}\" preserveAspectRatio=none>{shapes}</svg>",
         escape(summary),
-        cells.len()
+        cells.len().max(1)
     )
 }
 

@@ -2,15 +2,18 @@
 //!
 //! **Invariant:** what a customer wrote is there only for who knows the password; others see its shape.
 
-use super::html::{self, escape};
+use super::html::{self, card, escape};
 use super::list::state_pill;
-use super::{Page, Refusal};
+use super::{Page, Refusal, ticket};
 use crate::clock::spell;
 use crate::control::view::{EnvelopeView, Row, TryView};
+use crate::dispatch::Planned;
+use crate::spool::Id;
+use crate::trial::{self, Call};
 use serde_json::Value;
 
 /// Stands for what a customer wrote.
-const HIDDEN: &str = "•••";
+pub(super) const HIDDEN: &str = "•••";
 
 impl Page {
     /// `/envelope/10432`; `None` when there is none.
@@ -22,13 +25,11 @@ impl Page {
         let title = format!("{} {}", row.id, row.state);
         let buttons = if self.may_act() { self.buttons(row) } else { commands(row) };
         let main = format!(
-            "<header class=top><p><a href=\"/\">‹ deskspool</a></p><h1>Envelope {} {}</h1></header><main>\
-             <section class=\"card facts\"><dl>{}</dl><div class=buttons>{buttons}</div></section>{}{}{}</main>",
-            row.id,
-            state_pill(&row.state),
+            "{}<main><section class=\"card facts\"><dl>{}</dl><div class=buttons>{buttons}</div></section>{}{}{}</main>",
+            html::head(&format!("Envelope {} {}", row.id, state_pill(&row.state))),
             self.facts(&view, is_revealed),
             attempts(&view.tries),
-            self.calls(&view, is_revealed),
+            self.calls(&view, is_revealed)?,
             self.event(&view, is_revealed),
         );
         Ok(Some(html::document(&title, !is_revealed, &main)))
@@ -39,7 +40,8 @@ impl Page {
         let mut facts = String::new();
         let mut fact = |name: &str, markup: String| {
             if !markup.is_empty() {
-                facts.push_str(&format!("<div><dt>{name}</dt><dd>{markup}</dd></div>"));
+                let class = if name == "why" { " class=whole" } else { "" };
+                facts.push_str(&format!("<div{class}><dt>{name}</dt><dd>{markup}</dd></div>"));
             }
         };
         let source = html::list_of(&[("source", &row.source)]);
@@ -71,18 +73,42 @@ impl Page {
         facts
     }
 
-    /// What would be written.
-    fn calls(&self, view: &EnvelopeView, is_revealed: bool) -> String {
-        if view.writes.is_empty() {
+    /// What was or would be written.
+    fn calls(&self, view: &EnvelopeView, is_revealed: bool) -> Result<String, Refusal> {
+        let (row, title) = (&view.row, "What would be written now");
+        if let ("delivered", Some(ticket)) = (row.state.as_str(), row.ticket) {
+            return Ok(card("What was written", &format!("<p>It is in {}.</p>", self.ticket_link(ticket))));
+        }
+        let (calls, done) = self.planned(row.id)?;
+        if calls.is_empty() {
             // Why nothing can be written is ours to tell, a line about a write quotes its subject.
             let lines: String = view.will_do.iter().map(|line| format!("<p>{}</p>", escape(line))).collect();
-            return if lines.is_empty() { lines } else { card("What would be written", &lines) };
+            let lines = if lines.is_empty() { lines } else { format!("{lines}{}", preview_link(row)) };
+            return Ok(if lines.is_empty() { lines } else { card(title, &lines) });
         }
-        let writes = view.writes.iter().map(|write| {
-            let write = if is_revealed { write.clone() } else { redacted(write) };
-            format!("<pre>{}</pre>", escape(&pretty(&write)))
+        let calls = calls.iter().enumerate().map(|(index, call)| {
+            let done = if index < done { "<p><span class=pill>✓ done already</span></p>" } else { "" };
+            format!("{done}{}", ticket::made(call, is_revealed))
         });
-        card("What would be written now", &writes.collect::<String>())
+        let calls: String = calls.collect();
+        let raw = view.writes.iter().map(|write| {
+            let write = if is_revealed { write.clone() } else { redacted(write) };
+            format!("<pre tabindex=0>{}</pre>", escape(&pretty(&write)))
+        });
+        let raw = format!("<details><summary>as JSON</summary>{}</details>", raw.collect::<String>());
+        Ok(card(title, &format!("{calls}{raw}{}", preview_link(row))))
+    }
+
+    /// The calls that would be made for an envelope now, and how many of them are done.
+    fn planned(&self, id: Id) -> Result<(Vec<Call>, usize), Refusal> {
+        let Some((entry, _)) = self.rooms.spool.entry(id)? else { return Ok((Vec::new(), 0)) };
+        let envelope = self.rooms.spool.envelope(&entry)?;
+        let Planned::Writes(writes) = (self.rooms.plan)(&envelope, entry.ticket.filter(|_| !entry.opened))
+        else {
+            return Ok((Vec::new(), 0));
+        };
+        let ticket = entry.ticket.map_or_else(|| "{its ticket}".to_owned(), |ticket| ticket.to_string());
+        Ok((trial::calls(&writes, &ticket), usize::try_from(entry.step).unwrap_or(usize::MAX)))
     }
 
     fn event(&self, view: &EnvelopeView, is_revealed: bool) -> String {
@@ -107,16 +133,21 @@ impl Page {
     }
 }
 
-fn card(title: &str, markup: &str) -> String {
-    format!("<section class=card><h2>{title}</h2>{markup}</section>")
+/// Its mapping can be mended and tried before it is retried.
+fn preview_link(row: &Row) -> String {
+    let pick = html::query(&[("pick", &format!("e{}", row.id))]);
+    format!(
+        "<p class=more><a href=\"/preview/{}?{pick}\">try another mapping on it</a></p>",
+        escape(&row.source)
+    )
 }
 
-fn pretty(value: &Value) -> String {
+pub(super) fn pretty(value: &Value) -> String {
     serde_json::to_string_pretty(value).unwrap_or_default()
 }
 
 /// The shape of a value: its keys, without what they hold.
-fn redacted(value: &Value) -> Value {
+pub(super) fn redacted(value: &Value) -> Value {
     match value {
         Value::Object(members) => members.iter().map(|(key, value)| (key.clone(), redacted(value))).collect(),
         Value::Array(items) => items.iter().map(redacted).collect(),
@@ -153,7 +184,11 @@ fn commands(row: &Row) -> String {
     let id = row.id;
     match row.state.as_str() {
         "delivered" | "dropped" | "in-flight" => format!("<code>deskspool show {id}</code>"),
-        _ => format!("<code>deskspool retry {id}</code> <code>deskspool drop {id}</code>"),
+        "held" => format!("<code>deskspool release {id}</code> <code>deskspool drop {id}</code>"),
+        "dead" => format!("<code>deskspool retry {id}</code> <code>deskspool drop {id}</code>"),
+        _ => format!(
+            "<code>deskspool retry {id}</code> <code>deskspool hold {id}</code> <code>deskspool drop {id}</code>"
+        ),
     }
 }
 

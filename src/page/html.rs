@@ -3,6 +3,7 @@
 //! **Invariant:** no style attribute, no inline script, no address outside: the policy of every page forbids them.
 
 use crate::clock::spell;
+pub use crate::html::escape;
 
 /// The `Content-Security-Policy` of every page: its own style, script and icon, forms to itself, nothing else.
 pub const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
@@ -14,33 +15,45 @@ pub const SCRIPT: &str = include_str!("page.js");
 /// In the browser's tab.
 pub const ICON: &str = include_str!("icon.svg");
 
-/// `text` for a place where markup is read, a quoted attribute included.
-pub fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            _ => out.push(c),
-        }
-    }
-    out
+/// What stands at the top of every page but the first: the way back, and what this is. `title` is markup.
+pub fn head(title: &str) -> String {
+    format!("<header class=top><p><a href=\"/\">‹ deskspool</a></p><h1>{title}</h1></header>")
 }
 
 /// A whole page. `title` is escaped here, `main` is markup.
 pub fn document(title: &str, renews: bool, main: &str) -> String {
-    let refresh = if renews { "<noscript><meta http-equiv=refresh content=10></noscript>" } else { "" };
-    let script = if renews { "<script src=\"/page.js\" defer></script>" } else { "" };
+    let (refresh, data) = match renews {
+        true => ("<noscript><meta http-equiv=refresh content=10></noscript>", " data-renews"),
+        false => ("", ""),
+    };
     format!(
         "<!doctype html>\n<html lang=en><head><meta charset=utf-8><title>{}</title>\
          <meta name=viewport content=\"width=device-width,initial-scale=1\">\
          <meta name=color-scheme content=\"light dark\"><link rel=icon href=\"/icon.svg\" type=\"image/svg+xml\">\
-         <link rel=stylesheet href=\"/page.css\">{refresh}{script}</head><body>{main}</body></html>\n",
+         <link rel=stylesheet href=\"/page.css\">{refresh}<script src=\"/page.js\" defer></script></head>\
+         <body{data}>{main}</body></html>\n",
         escape(title)
     )
+}
+
+/// A section with a heading. `markup` is markup.
+pub fn card(title: &str, markup: &str) -> String {
+    format!("<section class=card><h2>{title}</h2>{markup}</section>")
+}
+
+/// The fields of a form that was posted.
+pub struct Form(Vec<(String, String)>);
+
+impl Form {
+    /// Reads them.
+    pub fn of(body: &[u8]) -> Form {
+        Form(form_urlencoded::parse(body).into_owned().collect())
+    }
+
+    /// The last field of this name; empty when there is none.
+    pub fn get(&self, name: &str) -> &str {
+        self.0.iter().rev().find(|(other, _)| other == name).map_or("", |(_, value)| value.as_str())
+    }
 }
 
 /// `40s ago`, or `never`.

@@ -3,11 +3,12 @@
 //! **Invariant:** names no requester, no conversation and nothing a customer wrote: whoever reaches the page may read
 //! it. What a list looks at is bounded, however full the spool is.
 
+use super::act::suits;
 use super::html::{ago, escape, list_of};
 use super::{Page, Refusal, html};
 use crate::clock::spell;
 use crate::control::view::{Filter, Row, STATES};
-use crate::spool::Id;
+use crate::spool::{Id, Try};
 use crate::status::Snapshot;
 use crate::status::refused::RefusedView;
 
@@ -58,7 +59,7 @@ impl Page {
                     continue;
                 }
                 let row = without_names(self.rooms.row(*id, entry, *in_flight)?);
-                if filter.passes(&row) {
+                if filter.passes(&row) || once_failed(filter, &row, &entry.tries) {
                     if found.rows.len() == most {
                         found.has_more = true;
                         return Ok(());
@@ -86,7 +87,7 @@ impl Page {
             *left = left.saturating_sub(page.len());
             for (id, settled) in &page {
                 let row = without_names(Row::settled(*id, settled, now));
-                if filter.passes(&row) {
+                if filter.passes(&row) || once_failed(filter, &row, &settled.tries) {
                     if found.rows.len() == most {
                         found.has_more = true;
                         return Ok(());
@@ -96,13 +97,6 @@ impl Page {
             }
         }
         Ok(())
-    }
-
-    /// The latest settled ones.
-    pub(super) fn recent(&self, most: usize) -> Result<Vec<Row>, Refusal> {
-        let now = self.rooms.clock.now();
-        let rows = self.rooms.spool.history_before(Id::MAX, most)?;
-        Ok(rows.iter().map(|(id, settled)| Row::settled(*id, settled, now)).collect())
     }
 
     /// `/list?state=dead&source=…`
@@ -116,14 +110,14 @@ impl Page {
             ""
         };
         let body = if found.rows.is_empty() {
-            "<p class=empty>Nothing like that is here.</p>".to_owned()
+            "<p class=empty>Nothing like that is here. <a href=\"/list\">Everything that waits</a></p>"
+                .to_owned()
         } else {
-            self.table(&found.rows, true)
+            format!("{}{}", self.verbs(&found, query), self.table(&found.rows, true))
         };
         let main = format!(
-            "<header class=top><p><a href=\"/\">‹ deskspool</a></p><h1>{}</h1></header><main>{}\
-             <section class=card>{body}{more}</section></main>",
-            escape(&title(&filter)),
+            "{}<main>{}<section class=card>{body}{more}</section></main>",
+            html::head(&escape(&title(&filter))),
             form(&filter, &snapshot)
         );
         Ok(html::document(&title(&filter), true, &main))
@@ -138,25 +132,47 @@ impl Page {
         } else {
             cards
         };
-        let main = format!(
-            "<header class=top><p><a href=\"/\">‹ deskspool</a></p><h1>Refused</h1></header><main>{cards}</main>"
-        );
+        let main = format!("{}<main>{cards}</main>", html::head("Refused"));
         html::document("Refused", true, &main)
+    }
+
+    /// How many there are, and what can be done with all of them.
+    fn verbs(&self, found: &Found, query: &str) -> String {
+        let count = found.rows.len();
+        let count = if found.has_more { format!("the first {count}") } else { count.to_string() };
+        let mut line = format!("<p class=verbs><b>{count}</b>");
+        for verb in ["retry", "hold", "release", "drop"].into_iter().filter(|_| self.may_act()) {
+            let states = suits(verb).unwrap_or_default();
+            if found.rows.iter().any(|row| states.contains(&row.state.as_str())) {
+                let query = format!("{}&{query}", html::query(&[("do", verb)]));
+                line.push_str(&format!(" <a href=\"/act?{}\">{verb} all…</a>", escape(&query)));
+            }
+        }
+        line + "</p>"
     }
 
     /// Rows as a table; with a column for the state where they may differ.
     pub(super) fn table(&self, rows: &[Row], with_state: bool) -> String {
-        let head = if with_state { "<th>State</th>" } else { "" };
+        let (head, next) = if with_state { ("<th>State</th>", "<th>Next</th>") } else { ("", "") };
         let body: String = rows.iter().map(|row| self.row(row, with_state)).collect();
         let buttons = if self.may_act() { "<th><span class=unseen>Actions</span></th>" } else { "" };
         format!(
             "<div class=scroll tabindex=0><table class=rows><thead><tr><th class=n>Id</th>{head}<th>Source</th><th class=n>Age</th>\
-             <th class=n>Tries</th><th>Next</th><th>Why</th>{buttons}</tr></thead><tbody>{body}</tbody></table></div>"
+             <th class=n>Tries</th>{next}<th>Why</th>{buttons}</tr></thead><tbody>{body}</tbody></table></div>"
         )
     }
 
     fn row(&self, row: &Row, with_state: bool) -> String {
-        let state = if with_state { format!("<td>{}</td>", state_pill(&row.state)) } else { String::new() };
+        let (state, next) = match with_state {
+            true => {
+                let next = format!("<td data-label=next>{}</td>", next(row));
+                (
+                    format!("<td>{}</td>", state_pill(&row.state)),
+                    next.replace(" data-label=next></td>", "></td>"),
+                )
+            }
+            false => (String::new(), String::new()),
+        };
         let why = match (&row.last_error, row.ticket) {
             (Some(why), _) => escape(why),
             (None, Some(ticket)) => self.ticket_link(ticket),
@@ -169,12 +185,11 @@ impl Page {
         };
         format!(
             "<tr><td class=n><a href=\"/envelope/{id}\">{id}</a></td>{state}<td>{}</td><td class=n data-label=age title=\"{}\">{}</td>\
-             <td class=n data-label=tries>{}</td><td data-label=next>{}</td><td class=why>{why}</td>{buttons}</tr>",
+             <td class=n data-label=tries>{}</td>{next}<td class=why>{why}</td>{buttons}</tr>",
             escape(&row.source),
             escape(&row.received_at),
             spell(row.age_seconds),
             row.attempts,
-            next(row),
             id = row.id,
         )
     }
@@ -187,6 +202,12 @@ impl Page {
         let path = if url.starts_with("http://") { "tickets" } else { "a/tickets" };
         format!("<a href=\"{url}/{path}/{ticket}\" rel=noreferrer>ticket {ticket}</a>")
     }
+}
+
+/// What went on may be looked for by what kept it from that.
+fn once_failed(filter: &Filter, row: &Row, tries: &[Try]) -> bool {
+    let fails = tries.iter().filter(|_| filter.matches.is_some()).filter(|one| !one.reason.is_empty());
+    fails.into_iter().any(|one| filter.passes(&Row { last_error: Some(one.reason.clone()), ..row.clone() }))
 }
 
 /// Neither shown nor searched: who may see a list may not find out by guessing either.
@@ -231,11 +252,15 @@ fn next(row: &Row) -> String {
 pub fn state_pill(state: &str) -> String {
     let sign = match state {
         "delivered" => "✓",
-        "dead" => "✗",
+        "dead" | "rejected" => "✗",
+        "unknown" => "?",
         "deferred" => "↻",
         "held" => "‖",
         "in-flight" => "▶",
         "dropped" => "–",
+        "filtered" => "↷",
+        "duplicate" => "=",
+        "refused" => "✗",
         _ => "•",
     };
     format!(
@@ -295,8 +320,22 @@ fn option(value: &str, word: &str, is_chosen: bool) -> String {
 
 /// What an empty spool says.
 pub(super) fn nothing_dead(snapshot: &Snapshot) -> String {
-    let last = ago(snapshot.freshdesk.last_success_seconds);
-    format!("<p class=empty>Nothing is dead. Last delivery {last}.</p>")
+    let last = match snapshot.freshdesk.last_success_seconds {
+        Some(seconds) => format!("Last delivery {}.", ago(Some(seconds))),
+        None => "Nothing has been delivered since the start.".to_owned(),
+    };
+    format!("<p class=empty>Nothing is dead. {last}</p>")
+}
+
+/// The same of those that wait.
+pub(super) fn nothing_waits(snapshot: &Snapshot) -> String {
+    match snapshot.intake.last_event_seconds {
+        Some(seconds) => format!(
+            "<p class=empty>The spool is empty: everything that came in is settled. Last event {}.</p>",
+            ago(Some(seconds))
+        ),
+        None => "<p class=empty>The spool is empty: nothing has come in yet.</p>".to_owned(),
+    }
 }
 
 /// A link to all of a list, when it is longer than what is shown.

@@ -4,9 +4,12 @@
 //! |---|---|
 //! | `GET /?span=24h` | the overview; `1h`, `24h`, `7d` or `30d` of the past |
 //! | `GET /list?state=…&source=…` | envelopes; the filters are the command line's |
+//! | `GET /passed?source=…&what=…` | the last events that were filtered or here before |
 //! | `GET /refused?source=…` | the last requests that were turned away |
 //! | `GET /envelope/ID` | one envelope; with `?show=1` and the password, what it says |
-//! | `POST /act` | retry or drop, with the password and a token from one of our pages |
+//! | `GET /preview/SOURCE`, `POST` | with the password: a mapping tried on real events, and on a text that is in no file yet |
+//! | `GET /act?do=…` | what a verb would meet, and the button that does it |
+//! | `POST /act` | retry, hold, release, drop, pause, resume, with the password and a token from one of our pages |
 //! | `GET /healthz` | 200 `ok` while a request would be answered, else 503 |
 //! | `GET /readyz` | 200 `ok` while an event would be taken, else 503 with the bland reason |
 //! | `GET /status.json` | the [`Snapshot`] |
@@ -14,19 +17,27 @@
 //!
 //! **Invariants:** what others wrote is escaped, and a policy forbids what escaping might let through. Without the
 //! password, no page names a requester, a conversation or anything a customer wrote. Freshdesk being down makes
-//! neither `healthz` nor `readyz` fail: that is what the spool is for.
+//! neither `healthz` nor `readyz` fail: that is what the spool is for. One thread answers, so at most one mapping is
+//! tried at a time; what it may cost is bounded by the templates' steps, the length of a request and the events of it
+//! that are looked at.
 
 mod act;
 mod chart;
+mod confirm;
 mod envelope;
 mod html;
 mod list;
 mod overview;
 mod pictures;
+mod preview;
+mod recent;
+mod ticket;
 
 use crate::clock::Timestamp;
+use crate::config::{Finding, SourceText};
 use crate::control::{Refused as Refusal, Rooms};
 use crate::pauses::{DELIVERY, INTAKE};
+use crate::source::Source;
 use crate::spool::State;
 use crate::status::listener::{Answer, Asked};
 use crate::status::prometheus::{self, Exposed};
@@ -34,12 +45,20 @@ use crate::status::{Snapshot, Span, snapshot};
 use act::Token;
 use std::sync::{Arc, PoisonError};
 
+/// Before the name of a source.
+const PREVIEW: &str = "/preview/";
+
 /// What the page is made of.
 pub struct Page {
     rooms: Arc<Rooms>,
     asks: Asks,
     token: Token,
 }
+
+/// The tables of the source of this name.
+pub type SourceTexts = dyn Fn(&str) -> Result<SourceText, Finding> + Send + Sync;
+/// The source of this name, of this text.
+pub type Compiler = dyn Fn(&str, &str) -> Result<Arc<Source>, Vec<Finding>> + Send + Sync;
 
 /// What the page has to ask the daemon.
 pub struct Asks {
@@ -49,6 +68,10 @@ pub struct Asks {
     pub too_large: Box<dyn Fn() -> u64 + Send + Sync>,
     /// The password of those who may act; none when the page is read-only.
     pub password: Box<dyn Fn() -> Option<Vec<u8>> + Send + Sync>,
+    /// The tables of a source as they stand in the files.
+    pub source_text: Box<SourceTexts>,
+    /// Compiles the tables of a source from a text, for a look at it.
+    pub compile: Box<Compiler>,
 }
 
 impl Page {
@@ -61,6 +84,7 @@ impl Page {
     pub fn answer(&self, asked: &Asked) -> Answer {
         let answer = match (asked.method.as_str(), asked.path.as_str()) {
             ("POST", "/act") => self.act(asked),
+            ("POST", path) if path.starts_with(PREVIEW) => self.preview(asked),
             ("GET" | "HEAD", _) => self.show(asked),
             _ => Ok(text(405, "only GET\n")),
         };
@@ -82,7 +106,9 @@ impl Page {
                 self.overview(span).map(|body| page(200, body))
             }
             "/list" => self.list(&without_blanks(&asked.query)).map(|body| page(200, body)),
+            "/passed" => Ok(page(200, self.passed(asked))),
             "/refused" => Ok(page(200, self.refused(asked.parameter("source").as_deref()))),
+            "/act" => self.confirm(asked),
             "/healthz" => Ok(self.health()),
             "/readyz" => Ok(self.readiness()),
             "/status.json" => Ok(json(&self.snapshot()?)),
@@ -90,6 +116,7 @@ impl Page {
             "/page.css" => Ok(asset("text/css; charset=utf-8", html::STYLE)),
             "/page.js" => Ok(asset("text/javascript; charset=utf-8", html::SCRIPT)),
             "/icon.svg" => Ok(asset("image/svg+xml", html::ICON)),
+            path if path.starts_with(PREVIEW) => self.preview(asked),
             path => match path.strip_prefix("/envelope/") {
                 Some(id) => self.show_envelope(asked, id),
                 None => Err(Refusal::NotFound),
@@ -118,6 +145,11 @@ impl Page {
             None => text(200, "ok\n"),
             Some(reason) => text(503, &format!("{reason}\n")),
         }
+    }
+
+    /// Names of the configured sources.
+    fn source_names(&self) -> Vec<String> {
+        self.rooms.daemon.read().unwrap_or_else(PoisonError::into_inner).sources.clone()
     }
 
     fn snapshot(&self) -> Result<Snapshot, Refusal> {
@@ -185,9 +217,9 @@ fn page(status: u16, body: String) -> Answer {
 }
 
 fn nothing_here() -> Answer {
-    let main = "<header class=top><p><a href=\"/\">‹ deskspool</a></p><h1>Nothing here</h1></header>\
-         <main><section class=card><p class=empty>There is no such page or envelope.</p></section></main>";
-    page(404, html::document("Nothing here", false, main))
+    let main =
+        "<main><section class=card><p class=empty>There is no such page or envelope.</p></section></main>";
+    page(404, html::document("Nothing here", false, &(html::head("Nothing here") + main)))
 }
 
 fn asset(content_type: &str, body: &str) -> Answer {

@@ -1,18 +1,20 @@
 //! The first page: the answer in one line, what needs a person, the road with live numbers, the pictures, the
 //! sources, and what is dead, waiting and recent.
 
+use super::chart::strip;
 use super::html::{self, ago, escape, grouped, list_of, number};
-use super::list::{all_of, form, nothing_dead};
+use super::list::{all_of, form, nothing_dead, nothing_waits};
 use super::{Page, Refusal, pictures};
 use crate::clock::spell;
 use crate::control::view::Filter;
+use crate::pauses::{DELIVERY, INTAKE};
 use crate::status::snapshot::{Need, SourceView};
 use crate::status::{Count, Snapshot, Span};
 
 /// Rows of the tables on this page.
 const ROWS: usize = 8;
 /// Every state, for lists of all that came in.
-const ALL_STATES: &str = "queued,deferred,in-flight,held,dead,delivered,dropped";
+pub(super) const ALL_STATES: &str = "queued,deferred,in-flight,held,dead,delivered,dropped";
 
 impl Page {
     pub(super) fn overview(&self, span: Span) -> Result<String, Refusal> {
@@ -22,13 +24,14 @@ impl Page {
             answers(&snapshot),
             needs(&snapshot.needs_you),
             self.road(&snapshot),
-            spans(span),
+            spans(span, &self.stops()),
             pictures::all(&series),
             self.sources(&snapshot, &pictures::strips(&series), span),
             self.tables(&snapshot)?,
             LEGEND.to_owned(),
         ];
-        let main = format!("{}<main>{}</main>", head(&snapshot, &self.host()), sections.concat());
+        let now = self.rooms.clock.now().to_string();
+        let main = format!("{}<main>{}</main>", head(&snapshot, &self.host(), &now), sections.concat());
         let title = match snapshot.needs_you.len() {
             0 => "deskspool".to_owned(),
             needs => format!("({needs}) deskspool"),
@@ -47,12 +50,7 @@ impl Page {
         let sum = |of: fn(&SourceView) -> u64| snapshot.sources.iter().map(of).sum::<u64>();
         let names = snapshot.sources.iter().take(12).map(|view| {
             let link = list_of(&[("source", &view.name), ("state", ALL_STATES), ("since", "24h")]);
-            format!(
-                "<li><a href=\"{}\">{}</a> <b>{}</b></li>",
-                escape(&link),
-                escape(&view.name),
-                grouped(view.accepted)
-            )
+            format!("<li><span>{}</span> <b>{}</b></li>", escape(&view.name), number(view.accepted, &link))
         });
         let spool = &snapshot.spool;
         let states = [
@@ -72,20 +70,20 @@ impl Page {
         let dead = number(spool.dead, &list_of(&[("state", "dead")]));
         format!(
             "<section class=\"card road\" aria-label=\"the road of an event, last 24 hours\">\
-             <div><h2>Sources</h2><ul>{}</ul></div><p class=arrow>{}/h</p>\
+             <div><h2>Sources</h2><ul>{}</ul></div><p class=arrow>{}</p>\
              <div><h2>Intake</h2><ul><li><span>stored</span> <b>{}</b></li><li><span>filtered</span> <b>{}</b></li>\
              <li><span>duplicate</span> <b>{}</b></li><li class=refused><span>refused</span> <b>{}</b></li></ul></div><p class=arrow></p>\
-             <div><h2>Spool</h2><ul>{}</ul></div><p class=arrow>{}/h</p>\
+             <div><h2>Spool</h2><ul>{}</ul></div><p class=arrow>{}</p>\
              <div><h2>{}</h2><ul><li class=delivered><span>delivered</span> <b>{delivered}</b></li>\
              <li class=dead><span>dead</span> <b>{dead}</b></li></ul></div></section>",
             names.collect::<String>(),
-            grouped(snapshot.intake.per_hour),
-            grouped(sum(|view| view.accepted)),
-            grouped(sum(|view| view.filtered)),
-            grouped(sum(|view| view.duplicate)),
+            per_hour(snapshot.intake.per_hour, ALL_STATES),
+            number(sum(|view| view.accepted), &list_of(&[("state", ALL_STATES), ("since", "24h")])),
+            number(sum(|view| view.filtered), "/passed?what=filtered"),
+            number(sum(|view| view.duplicate), "/passed?what=duplicate"),
             number(sum(|view| view.refused), "/refused"),
             states.concat(),
-            grouped(snapshot.delivery.per_hour),
+            per_hour(snapshot.delivery.per_hour, "delivered"),
             escape(&snapshot.freshdesk.account),
         )
     }
@@ -94,14 +92,48 @@ impl Page {
         if snapshot.sources.iter().all(|view| view.last_event_seconds.is_none() && view.refused == 0) {
             return self.no_events_yet(snapshot);
         }
-        let rows: String = snapshot.sources.iter().map(|view| source_row(view, strips)).collect();
+        let paused: Vec<String> = self.rooms.pauses.all().into_keys().collect();
+        let links = |view: &SourceView| self.source_links(&view.name, paused.contains(&view.name));
+        let rows: String =
+            snapshot.sources.iter().map(|view| source_row(view, strips, &links(view))).collect();
         format!(
             "<section class=card id=sources><h2>Sources</h2><div class=scroll tabindex=0><table class=sources><thead><tr>\
              <th>Name</th><th class=n>Last event</th><th class=wide>Last {}</th><th class=n>In 24h</th>\
              <th class=n>Delivered</th><th class=n>Filtered</th><th class=n>Again</th><th class=n>Refused</th>\
-             <th class=n>Waiting</th><th class=n>Dead</th></tr></thead><tbody>{rows}</tbody></table></div></section>",
-            span.word()
+             <th class=n>Waiting</th><th class=n>Dead</th><th><span class=unseen>More</span></th></tr></thead><tbody>{rows}</tbody></table></div>\
+             <p class=legend>{}</p></section>",
+            span.word(),
+            STRIP_LEGEND
         )
+    }
+
+    /// Its mapping, and its pause.
+    fn source_links(&self, name: &str, is_paused: bool) -> String {
+        // Requests to no source of ours are counted, too.
+        if !self.source_names().iter().any(|known| known == name) {
+            return String::new();
+        }
+        let verb = if is_paused { "resume" } else { "pause" };
+        let pause = html::query(&[("do", verb), ("what", name)]);
+        let pause = format!(" <a href=\"/act?{}\">{verb}</a>", escape(&pause));
+        let pause = if self.may_act() { pause } else { String::new() };
+        format!("<a href=\"/preview/{}\">mapping</a>{pause}", escape(name))
+    }
+
+    /// What an admin can stop as a whole.
+    fn stops(&self) -> String {
+        if !self.may_act() {
+            return String::new();
+        }
+        let pauses = self.rooms.pauses.all();
+        let link = |what: &str| {
+            let verb = if pauses.contains_key(what) { "resume" } else { "pause" };
+            format!(
+                "<a href=\"/act?{}\">{verb} {what}</a>",
+                escape(&html::query(&[("do", verb), ("what", what)]))
+            )
+        };
+        format!("<span class=stops>{} {}</span>", link(INTAKE), link(DELIVERY))
     }
 
     fn no_events_yet(&self, snapshot: &Snapshot) -> String {
@@ -110,7 +142,13 @@ impl Page {
         let lines: String = snapshot
             .sources
             .iter()
-            .map(|view| format!("<li>{0}: <code>{1}/in/{0}</code></li>", escape(&view.name), escape(base)))
+            .map(|view| {
+                let name = escape(&view.name);
+                format!(
+                    "<li>{name}: <code>{}/in/{name}</code> <a href=\"/preview/{name}\">mapping</a></li>",
+                    escape(base)
+                )
+            })
             .collect();
         format!(
             "<section class=card id=sources><h2>Sources</h2><p class=empty>No events yet. Point the platforms here, with \
@@ -129,38 +167,34 @@ impl Page {
         };
         let waiting_count = spool.queued + spool.in_flight + spool.deferred;
         let waiting = if waiting_count == 0 {
-            "<p class=empty>The spool is empty.</p>".to_owned()
+            nothing_waits(snapshot)
         } else {
             let found = self.find(&of("state=queued,deferred,in-flight")?, ROWS)?;
             let all = all_of("queued,deferred,in-flight", waiting_count, found.rows.len());
             format!("{}{all}", self.table(&found.rows, true))
         };
-        let recent = self.recent(ROWS)?;
-        let recent = if recent.is_empty() {
-            "<p class=empty>Nothing has been delivered yet.</p>".to_owned()
-        } else {
-            let all = list_of(&[("state", "delivered,dropped")]);
-            format!("{}<p class=more><a href=\"{}\">more</a></p>", self.table(&recent, true), escape(&all))
-        };
+        let recent = self.recent()?;
+        let find = form(&Filter::default(), snapshot);
         Ok(format!(
-            "<section class=card id=dead><h2>Dead ({})</h2>{dead}</section>\
-             <section class=card id=waiting-now><h2>Waiting ({waiting_count})</h2>{waiting}</section>\
-             <section class=card id=recent><h2>Recent</h2>{recent}</section>\
-             <section class=card><h2>Find</h2>{}</section>",
-            spool.dead,
-            form(&Filter::default(), snapshot)
+            "<section class=card id=find><h2>Find</h2>{find}</section>\
+             <section class=card id=dead><h2>Dead ({})</h2>{dead}</section>\
+             <section class=card id=waiting-now><h2>Waiting ({})</h2>{waiting}</section>\
+             <section class=card id=recent><h2>Recent</h2>{recent}</section>",
+            number(spool.dead, &list_of(&[("state", "dead")])),
+            number(waiting_count, &list_of(&[("state", "queued,deferred,in-flight")])),
         ))
     }
 }
 
-fn head(snapshot: &Snapshot, host: &str) -> String {
+fn head(snapshot: &Snapshot, host: &str, now: &str) -> String {
     format!(
-        "<header class=top><h1>deskspool<span class=host>{}</span></h1><p>{} · up {} · configuration from {} ago\
-         <span class=gone> · <b>no answer, what follows is old</b></span></p></header>",
+        "<header class=top><h1>deskspool<span class=host>{}</span></h1><p>{} · up {} · configuration from {} ago · \
+         <time id=now title=\"{now}\">{} UTC</time><span class=gone> · <b>no answer, what follows is old</b></span></p></header>",
         escape(host),
         escape(&snapshot.version),
         spell(snapshot.up_seconds),
         spell(snapshot.config_age_seconds),
+        now.get(11..19).unwrap_or_default(),
     )
 }
 
@@ -191,7 +225,9 @@ fn answers(snapshot: &Snapshot) -> String {
             let median =
                 median.map(|seconds| format!("{} from event to ticket", super::chart::seconds(seconds)));
             let text = format!("delivering {}/h", grouped(delivery.per_hour));
-            chip("ok", &text, &median.unwrap_or_else(|| "none in the last hour".to_owned()), &delivered)
+            let silence =
+                if delivery.per_hour == 0 { "none in the last hour" } else { "none since the start" };
+            chip("ok", &text, &median.unwrap_or_else(|| silence.to_owned()), &delivered)
         }
         (_, seconds, _) => {
             chip("warn", &format!("paused for {}", spell(seconds)), "Freshdesk asked us to wait", "#calls")
@@ -214,7 +250,7 @@ fn answers(snapshot: &Snapshot) -> String {
     };
     let needs = &snapshot.needs_you;
     let fourth = if needs.is_empty() {
-        chip("ok", "nothing needs you", "no dead letters, nothing refused", "#dead")
+        chip("ok", "nothing needs you", "no dead letters, nothing refused", "#recent")
     } else {
         let mut sums: Vec<(&str, u64)> = Vec::new();
         for need in needs {
@@ -223,10 +259,21 @@ fn answers(snapshot: &Snapshot) -> String {
                 None => sums.push((&need.what, need.count)),
             }
         }
-        let words: Vec<String> = sums.iter().map(|(what, sum)| format!("{} {what}", grouped(*sum))).collect();
-        chip("warn", &words.join(" · "), "see below", "#needs")
+        let words = sums.iter().map(|(what, sum)| {
+            let href = list_behind(what).unwrap_or_else(|| "#needs".to_owned());
+            format!("<a href=\"{}\">{} {}</a>", escape(&href), grouped(*sum), escape(what))
+        });
+        let words = words.collect::<Vec<_>>().join(" · ");
+        format!(
+            "<div class=\"chip warn\"><b><span aria-hidden=true>▲</span> {words}</b><span><a href=\"#needs\">what to do</a></span></div>"
+        )
     };
     format!("<section class=answers aria-label=\"how it stands\">{first}{second}{third}{fourth}</section>")
+}
+
+/// `41/h`, and the list of them.
+fn per_hour(count: u64, states: &str) -> String {
+    format!("{}/h", number(count, &list_of(&[("state", states), ("since", "1h")])))
 }
 
 fn last_event(seconds: Option<u64>) -> String {
@@ -255,10 +302,9 @@ fn needs(needs: &[Need]) -> String {
     let rows: String = needs
         .iter()
         .map(|need| {
-            let count = match need.what.as_str() {
-                "dead" | "held" => number(need.count, &list_of(&[("state", &need.what)])),
-                "refused" => number(need.count, "/refused"),
-                _ => grouped(need.count),
+            let count = match list_behind_one(need) {
+                Some(href) => number(need.count, &href),
+                None => grouped(need.count),
             };
             format!(
                 "<tr><td class=n>{count}</td><td>{}</td><td class=why>{}</td><td><code>{}</code></td></tr>",
@@ -274,7 +320,26 @@ fn needs(needs: &[Need]) -> String {
     )
 }
 
-fn spans(chosen: Span) -> String {
+/// Where what needs somebody is listed.
+fn list_behind(what: &str) -> Option<String> {
+    match what {
+        "dead" | "held" => Some(list_of(&[("state", what)])),
+        "refused" => Some("/refused".to_owned()),
+        _ => None,
+    }
+}
+
+/// The same of one line, which names a source and a reason.
+fn list_behind_one(need: &Need) -> Option<String> {
+    let (source, why) = need.why.split_once(": ").unwrap_or((&need.why, ""));
+    match need.what.as_str() {
+        "dead" | "held" => Some(list_of(&[("state", &need.what), ("source", source), ("match", why)])),
+        "refused" => Some(format!("/refused?{}", html::query(&[("source", source)]))),
+        _ => None,
+    }
+}
+
+fn spans(chosen: Span, stops: &str) -> String {
     let links: String = Span::ALL
         .into_iter()
         .map(|span| {
@@ -282,25 +347,27 @@ fn spans(chosen: Span) -> String {
             format!("<a href=\"/?span={0}\"{current}>{0}</a>", span.word())
         })
         .collect();
-    format!("<nav class=spans aria-label=\"how much of the past\"><span>last</span>{links}</nav>")
+    format!("<nav class=spans aria-label=\"how much of the past\"><span>last</span>{links}{stops}</nav>")
 }
 
-fn source_row(view: &SourceView, strips: &pictures::Strips) -> String {
+fn source_row(view: &SourceView, strips: &pictures::Strips, links: &str) -> String {
     let name = view.name.as_str();
     let of = |state: &str, since: &str| list_of(&[("state", state), ("source", name), ("since", since)]);
-    let strip = strips.get(name).cloned().unwrap_or_default();
+    let passed = |what: &str| format!("/passed?{}", html::query(&[("what", what), ("source", name)]));
+    // One that has never been heard of has an empty strip.
+    let strip = strips.get(name).cloned().unwrap_or_else(|| strip(&format!("{name}: nothing yet"), &[]));
     format!(
         "<tr><th scope=row><a href=\"{}\">{}</a></th><td class=n data-label=last>{}</td><td class=wide>{strip}</td>\
          <td class=n data-label=in>{}</td><td class=n data-label=delivered>{}</td><td class=n data-label=filtered>{}</td>\
          <td class=n data-label=again>{}</td><td class=\"n{}\" data-label=refused>{}</td><td class=n data-label=waiting>{}</td>\
-         <td class=n data-label=dead>{}</td></tr>",
+         <td class=n data-label=dead>{}</td><td class=links>{links}</td></tr>",
         escape(&of("", "")),
         escape(name),
         ago(view.last_event_seconds),
         number(view.accepted, &of(ALL_STATES, "24h")),
         number(view.delivered, &of("delivered", "24h")),
-        grouped(view.filtered),
-        grouped(view.duplicate),
+        number(view.filtered, &passed("filtered")),
+        number(view.duplicate, &passed("duplicate")),
         if view.refused > 0 { " bad" } else { "" },
         number(view.refused, &format!("/refused?{}", html::query(&[("source", name)]))),
         number(view.waiting, &of("queued,deferred,in-flight,held", "")),
@@ -308,8 +375,12 @@ fn source_row(view: &SourceView, strips: &pictures::Strips) -> String {
     )
 }
 
+const STRIP_LEGEND: &str = "<span><i class=\"key delivered\"></i>delivered</span> <span><i class=\"key deferred\"></i>failed, tried again</span> \
+    <span><i class=\"key refused\"></i>dead or refused</span> <span><i class=\"key filtered\"></i>filtered</span> \
+    <span><i class=\"key quiet\"></i>quiet</span> <span>empty: nobody looked</span>";
+
 const LEGEND: &str = "<p class=foot>queued = due now · in-flight = being sent · deferred = waits for the next try · \
-    held = set aside · dead = needs you. Numbers for machines: <a href=\"/metrics\">/metrics</a>, \
+    held = set aside · dead = needs you · upright lines in pictures = reload, pause, restart. Numbers for machines: <a href=\"/metrics\">/metrics</a>, \
     <a href=\"/status.json\">/status.json</a>, <a href=\"/healthz\">/healthz</a>, <a href=\"/readyz\">/readyz</a>. \
     Times are ages, moments are UTC.</p>";
 

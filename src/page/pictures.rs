@@ -2,16 +2,22 @@
 //! for each source.
 
 use super::chart::{
-    Cell, Figure, age_labels, area, band, bar, ceiling, figure, line, linear, logarithmic, mirrored, strip,
+    Cell, Figure, age_labels, area, band, bar, ceiling, figure, line, linear, logarithmic, mirrored, seconds,
+    strip,
 };
 use super::html::{escape, grouped};
 use super::overview::of_all;
-use crate::clock::spell;
+use crate::clock::{Timestamp, spell};
+use crate::status::period::Mark;
 use crate::status::{Count, Gauges, Period, Series};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Past this the oldest that waits is worth a look.
 const OLDEST_FINE_SECONDS: f64 = 900.0;
+/// Upright lines that are told in words.
+const MARKS_SHOWN: usize = 8;
+/// Where the history cuts a reason.
+const REASON_CUT_CHARS: usize = 80;
 /// Reasons that are shown.
 const REASONS_SHOWN: usize = 8;
 
@@ -22,7 +28,26 @@ pub type Strips = BTreeMap<String, String>;
 pub fn all(series: &Series) -> String {
     let pictures =
         [waiting(series), oldest(series), in_and_out(series), why_not(series), ages(series), calls(series)];
-    format!("<section class=pictures aria-label=pictures>{}</section>", pictures.concat())
+    format!("<section class=pictures aria-label=pictures>{}</section>{}", pictures.concat(), marks(series))
+}
+
+/// What the upright lines are.
+fn marks(series: &Series) -> String {
+    let marks = series.cells.iter().flatten().flat_map(|cell| &cell.marks);
+    let mut all: Vec<&Mark> = marks.collect();
+    all.sort_by_key(|mark| std::cmp::Reverse(mark.0));
+    let shown = all.iter().take(MARKS_SHOWN).map(|Mark(at, what)| {
+        let at = Timestamp(at * 1000).to_string();
+        let short = at.get(5..16).unwrap_or_default().replace('T', " ");
+        format!("<li><time title=\"{at}\">{short}</time> {}</li>", escape(what))
+    });
+    let shown: String = shown.collect();
+    let more = all.len().saturating_sub(MARKS_SHOWN);
+    let more = if more > 0 { format!("<li>and {more} before</li>") } else { String::new() };
+    match shown.is_empty() {
+        true => shown,
+        false => format!("<ul class=marks aria-label=\"what the upright lines are\">{shown}{more}</ul>"),
+    }
 }
 
 fn gauge(series: &Series, of: impl Fn(&Gauges) -> f64) -> Vec<Option<f64>> {
@@ -115,12 +140,16 @@ fn why_not(series: &Series) -> String {
     let rows = reasons.iter().take(REASONS_SHOWN).map(|(reason, count)| {
         let share = f64::from(*count) / most;
         let link = super::html::list_of(&[
-            ("state", "queued,deferred,in-flight,held,dead"),
+            ("state", super::overview::ALL_STATES),
             ("match", &reason.chars().take(40).collect::<String>()),
         ]);
         format!(
             "<tr><td class=why>{}</td><td class=share>{}</td><td class=n><a href=\"{}\">{}</a></td></tr>",
-            escape(reason),
+            escape(&if reason.chars().count() < REASON_CUT_CHARS {
+                reason.clone()
+            } else {
+                format!("{reason}…")
+            }),
             bar(share),
             escape(&link),
             grouped(u64::from(*count))
@@ -136,7 +165,8 @@ fn why_not(series: &Series) -> String {
         )
     };
     format!(
-        "<figure class=\"card chart\" id=why-not><figcaption><h2>Why not</h2></figcaption>{body}</figure>"
+        "<figure class=\"card chart\" id=why-not><figcaption><h2>Why not</h2></figcaption>\
+         <p class=sum>attempts that failed, by reason</p>{body}</figure>"
     )
 }
 
@@ -153,7 +183,11 @@ fn ages(series: &Series) -> String {
     let total = series.total().ages;
     let summary = match (total.quantile(0.5), total.quantile(0.95)) {
         (Some(half), Some(most)) => {
-            format!("half within {:.1}s, 95 % within {:.1}s", half.as_secs_f64(), most.as_secs_f64())
+            format!(
+                "half within {}, 95 % within {}",
+                seconds(half.as_secs_f64()),
+                seconds(most.as_secs_f64())
+            )
         }
         _ => "no deliveries".to_owned(),
     };

@@ -4,10 +4,10 @@
 //! scripts, frames, images and forms, so that it is safe to look at whatever a sandbox was fed.
 
 use super::form::PRIORITIES;
-use super::html::{escape, sanitise};
 use super::state::State;
 use super::view::{AttachmentView, NoteView, RequesterView, TicketView, requester};
 use crate::clock::Timestamp;
+use crate::html::{escape, sanitise};
 use serde_json::Value;
 
 /// The `Content-Security-Policy` of every page.

@@ -2,7 +2,6 @@
 
 use super::answer::{Answer, Errors, invalid};
 use super::form::PRIORITIES;
-use super::html;
 use super::knobs::BlockedRequester;
 use super::list::Query;
 use super::moment;
@@ -12,6 +11,7 @@ use super::state::State;
 use super::store::{Attachment, Ticket};
 use super::validate::{self, Kind, Spec};
 use super::view::{self, Shown};
+use crate::html;
 use serde_json::{Map, Value, json};
 
 const FIELDS: [Spec; 27] = [

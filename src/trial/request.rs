@@ -24,6 +24,8 @@ pub struct TrialRequest {
     pub has_head: bool,
     /// What was found when it was captured.
     pub captured: Option<String>,
+    /// Events of it that are looked at; none: all.
+    pub events_max: Option<usize>,
 }
 
 const METHODS: [&str; 7] = ["POST", "PUT", "PATCH", "GET", "HEAD", "DELETE", "OPTIONS"];
@@ -38,23 +40,29 @@ impl TrialRequest {
         };
         let Some((method, target, rest)) = request_line(bytes) else { return body(bytes) };
         let (headers, rest) = headers(rest);
-        let path_and_query = match target.split_once("://") {
-            Some((_, rest)) => rest.find('/').map_or("/", |slash| &rest[slash..]),
-            None => target.as_str(),
-        };
-        let (path, query) = path_and_query.split_once('?').unwrap_or((path_and_query, ""));
         let (captured, headers): (Vec<_>, Vec<_>) =
             headers.into_iter().partition(|(name, _)| name.eq_ignore_ascii_case(CAPTURED_HEADER));
+        let body = framed(&headers, rest);
+        let captured = captured.into_iter().next().map(|(_, text)| text);
+        TrialRequest { method, captured, ..TrialRequest::posted(&target, headers, body) }
+    }
+
+    /// A request by its parts: `target` is path and query, or a whole URL.
+    pub fn posted(target: &str, headers: Vec<(String, String)>, body: Vec<u8>) -> TrialRequest {
+        let path_and_query = match target.split_once("://") {
+            Some((_, rest)) => rest.find('/').map_or("/", |slash| &rest[slash..]),
+            None => target,
+        };
+        let (path, query) = path_and_query.split_once('?').unwrap_or((path_and_query, ""));
         TrialRequest {
-            method,
-            kind: None,
+            method: "POST".to_owned(),
             target: path_and_query.to_owned(),
             rest: crate::intake::route(path).map(|(_, rest)| rest.to_owned()).unwrap_or_default(),
-            body: framed(&headers, rest),
             query: form_urlencoded::parse(query.as_bytes()).into_owned().collect(),
             headers,
+            body,
             has_head: true,
-            captured: captured.into_iter().next().map(|(_, text)| text),
+            ..TrialRequest::default()
         }
     }
 }

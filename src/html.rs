@@ -1,4 +1,5 @@
-//! HTML: escaping, the sanitiser for what callers send, and the plain text of it.
+//! HTML for pages of ours that show what others wrote: escaping, what of their markup may be shown, and its plain
+//! text. (What goes into tickets is escaped by `source/html.rs`, which trusts later programs less.)
 //!
 //! **Invariant:** what [`sanitise`] returns can be put into a page: only the elements of [`KEPT`], balanced,
 //! without any attribute except an `href` to http, https or mailto. It is an allow-list, so what it does not know
@@ -53,7 +54,7 @@ const BREAKS: [&str; 14] =
 const DEPTH_MAX: usize = 64;
 
 /// `text` for a place where markup is read, an attribute value included.
-pub(crate) fn escape(text: &str) -> String {
+pub fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -69,7 +70,7 @@ pub(crate) fn escape(text: &str) -> String {
 }
 
 /// What of `html` may be shown.
-pub(crate) fn sanitise(html: &str) -> String {
+pub fn sanitise(html: &str) -> String {
     let mut out = String::with_capacity(html.len());
     let mut open: Vec<&'static str> = Vec::new();
     let mut rest = html;
@@ -102,7 +103,7 @@ pub(crate) fn sanitise(html: &str) -> String {
 }
 
 /// The plain text of sanitised `html`.
-pub(crate) fn to_text(html: &str, collapse_whitespace: bool) -> String {
+pub fn to_text(html: &str, collapse_whitespace: bool) -> String {
     let mut out = String::with_capacity(html.len());
     let mut rest = html;
     while let Some(at) = rest.find('<') {
