@@ -48,6 +48,8 @@ const BLOCKS_READ: usize = 64;
 pub type Pair = (Vec<u8>, Vec<u8>);
 /// Changes of sled's own rows; none for a value that is removed.
 pub type Raw = Vec<(Table, Vec<u8>, Option<Vec<u8>>)>;
+/// The key of one of sled's rows, and its value unless nothing of it is left.
+pub type Copied = (Vec<u8>, Option<Vec<u8>>);
 
 /// A generation of the queue and what is in it.
 pub struct Packed {
@@ -327,7 +329,7 @@ impl Packed {
 
     /// Up to [`BLOCKS_READ`] of sled's rows after `after`, without what does not hold any more; none where nothing is
     /// left.
-    pub fn copies(&self, table: Table, after: Option<&[u8]>) -> Answer<Vec<(Vec<u8>, Option<Vec<u8>>)>> {
+    pub fn copies(&self, table: Table, after: Option<&[u8]>) -> Answer<Vec<Copied>> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let mut copies = Vec::new();
         for row in self.tables.rows(table, from).take(BLOCKS_READ) {
