@@ -3,6 +3,8 @@
 //! `serve`, the demo and the tests start the same daemon. It owns every room; it does none of their work.
 
 mod alarm;
+mod rest;
+mod sources;
 mod watch;
 
 use crate::backoff::Backoff;
@@ -17,7 +19,7 @@ use crate::page::{Asks, Page};
 use crate::pauses::{DELIVERY, Pauses};
 use crate::source::table::{SourceTable, TicketTable};
 use crate::source::{Credentials, Layer, Source, Sources};
-use crate::spool::{Change, Envelope, Limits, OpenError, Probe, Recovery, Spool, State};
+use crate::spool::{Envelope, Limits, OpenError, Probe, Recovery, Spool};
 use crate::status::listener::Listener;
 use crate::status::snapshot::Daemon as Facts;
 use crate::status::{Snapshot, Tally, snapshot};
@@ -28,6 +30,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 use thiserror::Error;
+
+pub use rest::AtRest;
 
 use alarm::Alarm;
 use watch::Watch;
@@ -191,7 +195,7 @@ impl Daemon {
         let facts = Facts { passed, ..facts(config, now, now) };
         let daemon = Arc::new_cyclic(|this: &std::sync::Weak<Daemon>| {
             let this = this.clone();
-            let (labels, plans) = (sources.clone(), sources.clone());
+            let (labels, plans, askers) = (sources.clone(), sources.clone(), sources.clone());
             let rooms = Rooms {
                 spool,
                 dispatch,
@@ -201,6 +205,7 @@ impl Daemon {
                 clock,
                 daemon: RwLock::new(facts),
                 label: Box::new(move |envelope| mapping::label(&sources_of(&labels), envelope)),
+                requester: Box::new(move |envelope| mapping::requester(&sources_of(&askers), envelope)),
                 plan: Box::new(move |envelope, ticket| mapping::plan(&sources_of(&plans), envelope, ticket)),
                 reload: Box::new(move || match this.upgrade() {
                     Some(daemon) => daemon.reload(),
@@ -222,7 +227,7 @@ impl Daemon {
                 current: Mutex::new(loaded),
             }
         });
-        daemon.release_configured();
+        daemon.follow_sources();
         daemon.start_control(places)?;
         daemon.start_beside_the_road(places)?;
         Ok((daemon, recovery))
@@ -344,6 +349,7 @@ impl Daemon {
         *self.sources.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(by_name(&loaded));
         self.intake.set_sources(by_name(&loaded), body_bytes_max(&loaded.config));
         self.gate.set_limits(gate_limits(&loaded.config));
+        self.gate.set_identity(identity(&loaded.config));
         if let Err(error) = self.rooms.spool.set_limits(limits(&loaded.config)) {
             log::error!(
                 "heads behind dead letters not found error={:?} next=\"systemctl restart deskspool\"",
@@ -358,38 +364,13 @@ impl Daemon {
         self.rooms.tally.mark("reloaded");
         *current = loaded;
         drop(current);
-        self.release_configured();
+        self.follow_sources();
         log::info!("{}", text.replace('\n', "; "));
         Ok(text)
     }
 
     fn facts(&self) -> std::sync::RwLockReadGuard<'_, Facts> {
         self.rooms.daemon.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Envelopes that were held because their source was gone go on when it is back.
-    fn release_configured(&self) {
-        let sources = sources_of(&self.sources);
-        let spool = &self.rooms.spool;
-        let is_held =
-            |counts: &(String, State, u64)| counts.1 == State::Held && sources.contains_key(&counts.0);
-        if !spool.counts().iter().any(is_held) {
-            return;
-        }
-        let mut from = 0;
-        while let Ok(page) = spool.entries(from) {
-            let Some((last, ..)) = page.last() else { break };
-            from = last + 1;
-            for (id, entry, _) in &page {
-                let was_missing = entry.reason == format!("source.{} is not configured", entry.source);
-                if entry.state != State::Held || !was_missing || !sources.contains_key(&entry.source) {
-                    continue;
-                }
-                if let Err(error) = spool.touch(*id, Change::Retried) {
-                    log::error!("envelope not released id={id} error={:?}", error.to_string());
-                }
-            }
-        }
     }
 
     /// Stops in order: no new connections, answers what is in, lets attempts end, writes everything down.
@@ -447,7 +428,12 @@ fn start_gate(config: &Config, listeners: Vec<TcpListener>, workers: &Workers) -
         upstream: workers.socket().to_path_buf(),
         limits: gate_limits(config),
         trusted_proxies: config.server.trusted_proxies.clone(),
+        identity: identity(config),
     })
+}
+
+fn identity(config: &Config) -> Option<Arc<gate::Identity>> {
+    config.server.certificate.as_ref()?.identity.clone()
 }
 
 fn intake_rooms(
@@ -475,8 +461,10 @@ fn facts(config: &Config, started: Duration, configured: Duration) -> Facts {
         sources,
         refused: None,
         passed: Vec::new(),
+        certificate_ends: config.server.certificate.as_ref().map(|read| read.chain.expires()),
         freshdesk_url: config.freshdesk.url.clone(),
         public_url: config.server.public_url.clone(),
+        redact: config.privacy.redact.clone().into(),
         envelopes_max: config.spool.envelopes_max,
         bytes_max: config.spool.bytes_max,
     }

@@ -27,7 +27,7 @@
 //!
 //! | room | owns | never does |
 //! |---|---|---|
-//! | [`gate`] | the public listener: an accept loop that never ends by itself, caps, absolute deadlines, strict framing, the relay to tiny_http | know sources, touch the spool |
+//! | [`gate`] | the public listener: an accept loop that never ends by itself, caps, absolute deadlines, TLS, strict framing, the relay to tiny_http | know sources, touch the spool |
 //! | [`intake`] | tiny_http and its handlers: route, verify, decode, split, filter, put, answer after the sync | Freshdesk, ticket templates, wait for the disk |
 //! | [`verify`] | who may post: secrets in headers, queries and paths, signatures, signed times, lists of addresses; constant time; handshakes | know platforms beyond the names of schemes |
 //! | [`decode`] | bytes to JSON, whatever the header claims: JSON, forms, multipart, JSON inside a form, charsets, gzip and deflate with a limit | decide what an event means, quote a body |
@@ -48,7 +48,7 @@
 //! | [`daemon`] | the wiring: from a configuration to running rooms, reload, and back down in order | any room's work |
 //! | [`sandbox`] | the local stand-in for Freshdesk: demo, dry runs, tests | live in the delivery path |
 //! | [`clock`] | time behind a trait, and how ages are spelled | |
-//! | [`systemd`] | sockets it passes, readiness, status line, watchdog, log lines with priorities | anything when systemd did not start us |
+//! | [`systemd`] | sockets it passes, readiness, status line, watchdog, log lines with priorities and fields | anything when systemd did not start us |
 //!
 //! Names point one way, from the bottom of this list of layers to its top, and `tests/architecture.rs` holds the
 //! exact table: `clock backoff verify decode gate capture pauses` · `freshdesk spool` · `source` · `config dispatch` · `status` ·
@@ -80,6 +80,8 @@
 //! |---|---|---|
 //! | gate | no descriptor, no thread, table full | waits in the kernel's backlog, or pushes out the connection that has been unfinished longest, or 503: the platform sends it again |
 //! | gate | too slow, too large, framing with two readings | 408, 413, 400 …; nothing of it goes further |
+//! | gate | a handshake that fails, plain HTTP where TLS is spoken | closed; 400 |
+//! | gate | the certificate ends, or its renewal does not fit | told by `status`, metrics and alerts; the one before goes on |
 //! | gate → tiny_http | no answer in time, broken off | 503. It may be stored: what the platform sends again is recognised as a duplicate. When tiny_http accepts no more, the process ends and is started again |
 //! | verify | wrong or no secret, an old signature | 401, counted, nothing kept; 403 for an address that is not listed |
 //! | decode | neither JSON nor a form | 200 and a dead letter: sending it again would not mend it, an admin may |
@@ -158,8 +160,11 @@
 //! | alerts across restarts, by command and by URL | `tests/it/alert.rs` |
 //! | metrics and alerting rules, by promtool | `tests/system/metrics.sh` |
 //! | what admins type | `tests/by_hand.rs`, `tests/it/` |
+//! | every verb word for word, text and JSON, with a clock that stands | `tests/cli/`, by `tests/it/transcripts.rs` |
+//! | somebody is forgotten: nothing of theirs is left in any file, all others arrive; fields that are not shown | `tests/it/forget.rs` |
 //! | full disks, generations of the queue, clean stops, queues that are tried first | `src/spool/tests/space.rs`, `tests/system/full_disk.sh` |
 //! | what a long backlog costs: disk, memory, opening | `benches/backlog/` |
+//! | TLS with curl, renewals good and bad | `tests/system/tls.sh` |
 //! | restarts under load, the socket passed as systemd passes it: nobody is refused | `tests/system/restarts.sh` |
 //! | `init`, typed on a terminal and in a script | `tests/system/init.sh`, `tests/it/init.rs` |
 //! | completions in their shells, manual pages | `tests/system/shells.sh`, `src/cli/man.rs` |

@@ -2,15 +2,16 @@
 //!
 //! Everything here does nothing when systemd did not start us.
 
+mod lines;
 mod repeats;
 pub mod sockets;
 
 use crate::clock::{Clock, SystemClock};
 use crate::status::Snapshot;
+use lines::Form;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use repeats::Repeats;
 use sd_notify::NotifyState;
-use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -77,10 +78,17 @@ pub fn is_notified() -> bool {
 pub fn status_line(snapshot: &Snapshot) -> String {
     let spool = &snapshot.spool;
     let waiting = spool.queued + spool.in_flight + spool.deferred;
+    if let Some(paused) = snapshot.intake.refusing.as_ref().filter(|reason| reason.starts_with("paused")) {
+        return format!("intake {paused}; platforms get 503 and keep their events; {waiting} waiting");
+    }
     if let Some(reason) = &snapshot.intake.refusing {
         let held = waiting + spool.held + spool.dead;
         let count = if reason == "spool full" { format!(" ({held})") } else { String::new() };
         return format!("{reason}{count}, platforms get 503 and keep their events; {waiting} waiting");
+    }
+    if let Some(paused) = &snapshot.delivery.paused {
+        let per_hour = snapshot.intake.per_hour;
+        return format!("delivery {paused}; receiving {per_hour}/h, {waiting} waiting");
     }
     if let (Some(reason), Some(since)) = (&snapshot.freshdesk.reason, snapshot.freshdesk.trouble_seconds) {
         let next = crate::clock::spell(snapshot.freshdesk.next_probe_seconds.unwrap_or_default());
@@ -102,23 +110,23 @@ pub fn status_line(snapshot: &Snapshot) -> String {
     )
 }
 
-/// Logs go to stderr: with `<n>` priorities under systemd, with time and level elsewhere.
-/// `DESKSPOOL_LOG` sets what is logged, in `env_logger`'s words (`debug`, `deskspool::gate=debug`).
+/// Logs go to the journal with fields when it is stderr (see [`lines`]), else to stderr.
+///
+/// `DESKSPOOL_LOG` sets what is logged: a list, separated by commas, of a level (`error`, `warn`, `info`, `debug`,
+/// `trace`), of levels of parts (`deskspool::gate=debug`), and of the word `json`.
 pub fn start_logging() {
-    let for_journal =
-        std::env::var_os("JOURNAL_STREAM").is_some() || std::env::var_os("INVOCATION_ID").is_some();
+    let wanted = std::env::var("DESKSPOOL_LOG").unwrap_or_default();
+    let (form, filters): (Vec<&str>, Vec<&str>) = wanted.split(',').partition(|word| word.trim() == "json");
     let mut builder = env_logger::Builder::new();
     builder.filter_level(LevelFilter::Info);
-    if let Ok(filter) = std::env::var("DESKSPOOL_LOG") {
-        builder.parse_filters(&filter);
-    }
+    builder.parse_filters(&filters.join(","));
     for library in TALKATIVE {
         builder.filter_module(library, LevelFilter::Warn);
     }
-    builder.format(move |out, record| write_record(out, record, for_journal));
-    let inner = builder.build();
-    let level = inner.filter();
-    let logger = Logger { inner, repeats: Mutex::default(), clock: SystemClock::new(), for_journal };
+    let filter = builder.build();
+    let level = filter.filter();
+    let form = Form::of_stderr(!form.is_empty());
+    let logger = Logger { filter, repeats: Mutex::default(), clock: SystemClock::new(), form };
     // A second start, as in tests, keeps the first.
     if log::set_boxed_logger(Box::new(logger)).is_ok() {
         log::set_max_level(level);
@@ -127,29 +135,29 @@ pub fn start_logging() {
 
 /// Writes what is not too much of the same. Its `flush` writes the summaries that are due.
 struct Logger {
-    inner: env_logger::Logger,
+    filter: env_logger::Logger,
     repeats: Mutex<Repeats>,
     clock: Arc<SystemClock>,
-    for_journal: bool,
+    form: Form,
 }
 
 impl Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        self.inner.enabled(metadata)
+        self.filter.enabled(metadata)
     }
 
     fn log(&self, record: &Record<'_>) {
-        if !self.inner.matches(record) {
+        if !self.filter.matches(record) || is_customers(record.target(), record.level()) {
             return;
         }
+        let (priority, text) = (priority_of(record.target(), record.level()), record.args().to_string());
         // One line per event and attempt is what the log is for; what needs attention may repeat.
-        let may_repeat = record.level() <= Level::Warn;
-        let is_admitted = !may_repeat || {
+        let is_admitted = record.level() > Level::Warn || {
             let mut repeats = self.repeats.lock().unwrap_or_else(PoisonError::into_inner);
-            repeats.admits(self.clock.monotonic(), priority_of(record), &record.args().to_string())
+            repeats.admits(self.clock.monotonic(), priority, &text)
         };
         if is_admitted {
-            self.inner.log(record);
+            self.form.write(priority, &text, self.clock.now());
         }
         self.flush();
     }
@@ -157,23 +165,19 @@ impl Log for Logger {
     fn flush(&self) {
         let due = self.repeats.lock().unwrap_or_else(PoisonError::into_inner).due(self.clock.monotonic());
         for (priority, text) in due {
-            // Nobody is left to be told that stderr is gone.
-            let _ = write_line(&mut io::stderr(), priority, &text, self.for_journal);
+            self.form.write(priority, &text, self.clock.now());
         }
     }
 }
 
-fn write_record(out: &mut impl Write, record: &Record<'_>, for_journal: bool) -> io::Result<()> {
-    let is_library = TALKATIVE.iter().any(|library| record.target().starts_with(library));
-    if is_library && record.level() == Level::Trace {
-        return Ok(());
-    }
-    write_line(out, priority_of(record), &record.args().to_string(), for_journal)
+/// Libraries trace what customers wrote.
+fn is_customers(target: &str, level: Level) -> bool {
+    level == Level::Trace && TALKATIVE.iter().any(|library| target.starts_with(library))
 }
 
 /// The journal's number for how much it matters.
-fn priority_of(record: &Record<'_>) -> usize {
-    match (record.target(), record.level()) {
+fn priority_of(target: &str, level: Level) -> usize {
+    match (target, level) {
         (NOTICE_TARGET, _) => 5,
         (_, Level::Error) => 3,
         (_, Level::Warn) => 4,
@@ -182,44 +186,17 @@ fn priority_of(record: &Record<'_>) -> usize {
     }
 }
 
-fn write_line(out: &mut impl Write, priority: usize, text: &str, for_journal: bool) -> io::Result<()> {
-    // One record is one line, whatever a reason brings along.
-    let text = text.replace(['\n', '\r'], " ");
-    if for_journal {
-        return writeln!(out, "<{priority}>{text}");
-    }
-    let word = ["", "", "", "error", "warn", "notice", "info", "debug"][priority];
-    writeln!(out, "{} {word:<6} {text}", out_time())
-}
-
-/// Log lines outside the journal carry their own time.
-fn out_time() -> crate::clock::Timestamp {
-    SystemClock::new().now()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn written(target: &str, level: Level, text: &str) -> String {
-        let mut out = Vec::new();
-        write_record(
-            &mut out,
-            &Record::builder().target(target).level(level).args(format_args!("{text}")).build(),
-            true,
-        )
-        .unwrap();
-        String::from_utf8(out).unwrap()
-    }
-
     #[test]
-    fn records_carry_the_journals_priorities_on_one_line() {
-        assert_eq!(
-            written("deskspool::intake", Level::Info, "event accepted id=1"),
-            "<6>event accepted id=1\n"
-        );
-        assert_eq!(written(NOTICE_TARGET, Level::Warn, "attempt deferred"), "<5>attempt deferred\n");
-        assert_eq!(written("deskspool", Level::Error, "two\nlines"), "<3>two lines\n");
+    fn records_carry_the_journals_priorities() {
+        let check =
+            |target, level, expect| assert_eq!(priority_of(target, level), expect, "{target} {level}");
+        check("deskspool::intake", Level::Info, 6);
+        check(NOTICE_TARGET, Level::Warn, 5);
+        check("deskspool", Level::Error, 3);
     }
 
     fn snapshot() -> Snapshot {
@@ -257,10 +234,19 @@ mod tests {
             |snapshot| snapshot.intake.refusing = Some("spool full".to_owned()),
             "spool full (11), platforms get 503 and keep their events; 6 waiting",
         );
+        check(
+            |snapshot| snapshot.intake.refusing = Some("paused: migrating, resumes in 2h".to_owned()),
+            "intake paused: migrating, resumes in 2h; platforms get 503 and keep their events; 6 waiting",
+        );
+        check(
+            |snapshot| snapshot.delivery.paused = Some("paused: new account".to_owned()),
+            "delivery paused: new account; receiving 41/h, 6 waiting",
+        );
     }
 
     #[test]
     fn libraries_that_talk_of_customers_are_not_traced() {
-        assert_eq!(written("ureq::run", Level::Trace, "GET https://…?email=ana"), "");
+        assert!(is_customers("ureq::run", Level::Trace));
+        assert!(!is_customers("ureq::run", Level::Warn) && !is_customers("deskspool::gate", Level::Trace));
     }
 }

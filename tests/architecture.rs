@@ -23,7 +23,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("spool", &["clock"]),
     // A plan is a list of writes; what they look like belongs to the one who sends them.
     ("source", &["clock", "freshdesk::write", "verify"]),
-    ("config", &["source", "verify"]),
+    // A certificate is judged by those who will show it.
+    ("config", &["clock", "gate::tls", "source", "verify"]),
     ("dispatch", &["backoff", "clock", "freshdesk", "source", "spool"]),
     // The gate that stands before the status page.
     ("status", &["clock", "dispatch", "freshdesk::outcome", "gate", "pauses", "spool"]),

@@ -159,6 +159,7 @@ pub fn stand_in(socket: &Path) {
         upstream: socket.to_owned(),
         limits: Limits::default(),
         trusted_proxies: Vec::new(),
+        identity: None,
     });
     let gate = gate.expect("the gate starts");
     println!("{}", gate.addresses()[0]);

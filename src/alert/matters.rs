@@ -47,6 +47,14 @@ pub fn matters(snapshot: &Snapshot, gaps: &BTreeMap<String, Duration>, limits: L
         match need.what.as_str() {
             "freshdesk" => add("freshdesk", format!("delivery waits: {}", need.why), &need.next),
             "intake" => add("intake", need.why.clone(), &need.next),
+            "certificate" => {
+                let text = format!("the certificate {}", need.why);
+                // That it has ended is a matter of its own, beside that it would.
+                if need.why.starts_with("expired") {
+                    add("certificate-expired", text.clone(), &need.next);
+                }
+                add("certificate", text, &need.next);
+            }
             "config" => add("config", format!("configuration {}", need.why), &need.next),
             _ => {}
         }
@@ -109,6 +117,10 @@ mod tests {
         check(|snapshot| snapshot.spool.queued = 81, &["spool"]);
         check(|snapshot| snapshot.spool.bytes = 900, &["spool"]);
         let need = |what: &str| Need { count: 1, what: what.into(), why: "401".into(), next: "x".into() };
+        let certificate = |why: &str| Need { why: why.into(), ..need("certificate") };
+        let keys_of = |why: &str| keys(|snapshot| snapshot.needs_you.push(certificate(why)));
+        assert_eq!(keys_of("expires in 3d"), ["certificate"]);
+        assert_eq!(keys_of("expired 1m ago, …"), ["certificate-expired", "certificate"]);
         assert_eq!(keys(|snapshot| snapshot.needs_you.push(need("freshdesk"))), ["freshdesk"]);
         assert_eq!(keys(|snapshot| snapshot.needs_you.push(need("refused"))), [""; 0]);
     }

@@ -10,6 +10,7 @@ use crate::freshdesk::outcome::{Cause, Outcome as Answer};
 use crate::freshdesk::{Client, Desk};
 use crate::gate;
 use crate::source::preset;
+use crate::status::Snapshot;
 use clap::Args;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -50,7 +51,7 @@ pub fn run(global: &Global, args: &CheckArgs, screen: &mut Screen) -> Outcome {
     let inputs = Inputs { path, around: &around, compile: &daemon::compile, occupant: &occupant, activated };
     let (mut answer, config) = check(&inputs);
     match config.filter(|_| !args.offline) {
-        Some(config) if answer.credentials_unseen == 0 => ask_freshdesk(&config, &mut answer),
+        Some(config) if answer.credentials_unseen == 0 => ask_freshdesk(global, &config, &mut answer),
         Some(_) => answer.skipped("freshdesk: not asked, systemd passes credentials to the service only"),
         None => {}
     }
@@ -84,7 +85,7 @@ fn occupant(address: SocketAddr, holder: Option<u32>) -> Occupant {
     }
 }
 
-fn ask_freshdesk(config: &Config, answer: &mut Check) {
+fn ask_freshdesk(global: &Global, config: &Config, answer: &mut Check) {
     let client = match daemon::client(config) {
         Ok(client) => client,
         Err(error) => return answer.found(Finding::error("freshdesk", error.to_string())),
@@ -101,9 +102,13 @@ fn ask_freshdesk(config: &Config, answer: &mut Check) {
             compare_form(config, &client, host, answer);
         }
         Err(Answer::Deferred { cause: Cause::Denied, reason, .. }) => {
-            let finding = Finding::error("freshdesk.api_key", format!("{host} says {reason}"));
-            answer
-                .found(finding.help("key: Profile settings > View API key. Envelopes wait, nothing is lost"));
+            // `freshdesk 401: the key …` is read as a sentence here.
+            let reason = reason.trim_start_matches("freshdesk ").replacen(": ", ", ", 1);
+            let finding = Finding::error("freshdesk", format!("{host} says {reason}"));
+            let waiting = waiting(global).map(|count| format!(". {count} waiting")).unwrap_or_default();
+            answer.found(finding.help(format!(
+                "key: Profile settings > View API key. Envelopes wait, nothing is lost{waiting}"
+            )));
         }
         Err(other) => {
             let reason = match other {
@@ -116,6 +121,13 @@ fn ask_freshdesk(config: &Config, answer: &mut Check) {
             answer.found(finding.help("without the network: deskspool check --offline"));
         }
     }
+}
+
+/// What a running daemon has waiting for Freshdesk.
+fn waiting(global: &Global) -> Option<u64> {
+    let snapshot: Snapshot = serde_json::from_str(&global.daemon().get("/status").ok()?).ok()?;
+    let spool = snapshot.spool;
+    Some(spool.queued + spool.in_flight + spool.deferred + spool.held)
 }
 
 /// Holds what the admin wrote against the account's ticket form.

@@ -114,38 +114,46 @@ pub fn run(args: &DemoArgs) -> Outcome {
     let sandbox = start_sandbox()?;
     let daemon = start_daemon(&scratch.path, &sandbox)?;
     let address = *daemon.addresses().first().context("the daemon listens nowhere")?;
-    println!("deskspool demo: a daemon on {address}, a stand-in for Freshdesk on {}\n", sandbox.address());
+    say(&format!(
+        "deskspool demo: a daemon on {address}, a stand-in for Freshdesk on {}\n",
+        sandbox.address()
+    ))?;
     for sample in SAMPLES {
         let status = post(address, sample)?;
-        println!(
+        say(&format!(
             "  POST {:<14} → {status}   {}",
             sample.target.split('?').next().unwrap_or_default(),
             sample.what
-        );
+        ))?;
     }
     let complete =
         sandbox.wait_until(PATIENCE, |state| state.ticket_count() >= TICKETS && state.note_count() >= NOTES);
     let tickets = sandbox.tickets();
-    println!("\n{}", ticket_table(&tickets));
+    say(&format!("\n{}", ticket_table(&tickets)))?;
     if !complete {
         bail_incomplete(tickets.len())?;
     }
     if !args.once {
-        println!(
+        say(&format!(
             "look at them as an agent would: {}/     Ctrl-C ends it and leaves nothing behind",
             sandbox.url()
-        );
+        ))?;
         if let Some(page) = daemon.page_addresses().first() {
-            println!("and at the daemon as an admin would: http://{page}/");
+            say(&format!("and at the daemon as an admin would: http://{page}/"))?;
         }
         signals.forever().next();
-        println!();
+        say("")?;
     }
     daemon.stop();
     drop(daemon);
     drop(sandbox);
     drop(scratch);
     Ok(FINE)
+}
+
+/// A line; a reader who has left ends the demo.
+fn say(text: &str) -> std::io::Result<()> {
+    writeln!(std::io::stdout(), "{text}")
 }
 
 fn bail_incomplete(tickets: usize) -> anyhow::Result<()> {

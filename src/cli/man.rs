@@ -248,7 +248,7 @@ mod tests {
     }
 
     /// Tables of the configuration, and the section of the page that tells their keys.
-    const TABLES: [(&str, &str); 18] = [
+    const TABLES: [(&str, &str); 19] = [
         ("[freshdesk]", "[freshdesk]"),
         ("[ticket]", "[ticket]"),
         ("[server]", "[server]"),
@@ -256,6 +256,7 @@ mod tests {
         ("[delivery]", "[delivery]"),
         ("[status_page]", "[status_page]"),
         ("[alert]", "[alert]"),
+        ("[privacy]", "[privacy]"),
         ("[source.x]", "[source.NAME]"),
         ("[source.x.ticket]", "[ticket]"),
         ("[source.x.verify]", "verify"),
@@ -336,7 +337,7 @@ mod tests {
     #[test]
     fn the_packaged_example_names_every_key_of_the_tables() {
         let example = include_str!("../../packaging/deskspool.toml");
-        for (table, _) in &TABLES[..7] {
+        for (table, _) in &TABLES[..8] {
             let from = example.split(&format!("\n{table}\n")).nth(1).expect("the table is there");
             let section = from.split("\n[").next().unwrap_or(from);
             let names: Vec<&str> = section

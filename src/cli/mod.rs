@@ -3,6 +3,7 @@
 //! Exit codes: 0 fine, 1 the asked thing is not fine, 2 usage, 3 daemon not reachable, 130 interrupted.
 
 mod account;
+mod answer;
 mod aside;
 pub mod capture;
 pub mod change;
@@ -10,10 +11,16 @@ pub mod check;
 pub mod completions;
 pub mod config;
 pub mod demo;
+pub mod drain;
+mod examples;
+pub mod export;
+pub mod forget;
 pub mod init;
+pub mod log;
 pub mod man;
 pub mod preset;
 pub mod probe;
+pub mod progress;
 pub mod queue;
 pub mod refused;
 pub mod render;
@@ -26,6 +33,8 @@ pub mod trial;
 
 use crate::control::client::{AskError, Daemon};
 use crate::control::view::Filter;
+use crate::daemon::StartError;
+use crate::spool::OpenError;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use render::Screen;
 use std::io;
@@ -46,13 +55,15 @@ pub const NOT_REACHABLE: u8 = 3;
 
 const EXAMPLES: &str = "\
 Examples:
+  deskspool init                               a first configuration: four questions
   deskspool check                              is the configuration right?
   deskspool status                             is it receiving, is it delivering, what needs me?
   deskspool queue --state dead                 what was given up, and why
   deskspool retry --all --state dead           after the mapping or the key was mended
   deskspool demo                               all of it on this machine, with a stand-in for Freshdesk
 
-Exit codes: 0 fine, 1 not fine, 2 usage, 3 daemon not reachable, 130 interrupted.";
+Environment: DESKSPOOL_CONFIG and DESKSPOOL_SOCKET as the options, DESKSPOOL_LOG what the daemon logs, NO_COLOR.
+Exit codes: 0 fine, 1 not fine, 2 usage, 3 daemon not reachable, 130 interrupted. More: deskspool man";
 
 /// Webhooks in, Freshdesk tickets out, nothing lost in between.
 #[derive(Parser)]
@@ -66,6 +77,7 @@ struct Cli {
 
 /// Options of every verb.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Options of every verb")]
 pub struct Global {
     /// The configuration file
     #[arg(long, global = true, value_name = "PATH", env = "DESKSPOOL_CONFIG", default_value = CONFIG_DEFAULT)]
@@ -87,6 +99,7 @@ pub struct Global {
 #[derive(Subcommand)]
 enum Verb {
     /// Run the daemon (systemd does this)
+    #[command(after_help = examples::SERVE)]
     Serve(serve::ServeArgs),
     /// Write a first configuration, asking four questions
     Init(init::InitArgs),
@@ -95,17 +108,23 @@ enum Verb {
     /// The effective configuration, and where each value was written
     Config(config::ConfigArgs),
     /// Apply the configuration; tells what changed and what needs a restart
+    #[command(after_help = examples::RELOAD)]
     Reload,
     /// One screen: is it receiving, is it delivering, what needs me
-    Status,
+    #[command(after_help = examples::STATUS)]
+    Status(status::StatusArgs),
     /// What is waiting
-    #[command(visible_alias = "mailq")]
+    #[command(visible_alias = "mailq", after_help = examples::QUEUE)]
     Queue(FilterArgs),
     /// One envelope, its attempts, what it would write
+    #[command(after_help = examples::SHOW)]
     Show(show::ShowArgs),
+    /// What happened, one line per event and attempt
+    Log(log::LogArgs),
     /// The last requests that were turned away, and why
     Refused(refused::RefusedArgs),
     /// Make envelopes due now
+    #[command(after_help = examples::RETRY)]
     Retry(change::ChangeArgs),
     /// Set envelopes aside
     Hold(aside::HoldArgs),
@@ -116,18 +135,29 @@ enum Verb {
     /// End a pause
     Resume(aside::ResumeArgs),
     /// Give up on envelopes
+    #[command(after_help = examples::DROP)]
     Drop(change::DropArgs),
+    /// Remove what is held about one person
+    Forget(forget::ForgetArgs),
     /// Run a payload through verify and map; deliver nothing
     Try(trial::TryArgs),
     /// Wait for a real request, save it, suggest a mapping
     Capture(capture::CaptureArgs),
     /// What is known of each platform: the list, or one file
     Preset(preset::PresetArgs),
+    /// Pause intake and wait until everything is delivered
+    Drain(drain::DrainArgs),
+    /// All that waits, as lines of JSON: for another host, or to keep
+    Export(export::ExportArgs),
+    /// Take over what another host exported
+    Import(export::ImportArgs),
     /// Save what can be read of a damaged spool; the daemon must be stopped
+    #[command(after_help = examples::SALVAGE)]
     Salvage(salvage::SalvageArgs),
     /// A local stand-in for Freshdesk, with a page that shows the tickets
     Sandbox(sandbox::SandboxArgs),
     /// Daemon, sandbox and sample events, on this machine alone
+    #[command(after_help = examples::DEMO)]
     Demo(demo::DemoArgs),
     /// What makes a shell finish words
     Completions(completions::CompletionsArgs),
@@ -199,6 +229,8 @@ pub enum Failure {
     Usage(String),
     /// The daemon cannot be asked, or said no.
     Ask(AskError),
+    /// No daemon runs, and its spool cannot be read either: exit 3.
+    AtRest(AskError, OpenError),
     /// Anything else: exit 1.
     Other(anyhow::Error),
 }
@@ -243,9 +275,10 @@ pub fn run() -> ExitCode {
         Verb::Check(args) => check::run(&cli.global, args, &mut screen),
         Verb::Config(args) => config::run(&cli.global, args, &mut screen),
         Verb::Reload => change::reload(&cli.global, &mut screen),
-        Verb::Status => status::run(&cli.global, &mut screen),
+        Verb::Status(args) => status::run(&cli.global, args, &mut screen),
         Verb::Queue(args) => queue::run(&cli.global, args, &mut screen),
         Verb::Show(args) => show::run(&cli.global, args, &mut screen),
+        Verb::Log(args) => log::run(&cli.global, args, &mut screen),
         Verb::Refused(args) => refused::run(&cli.global, args, &mut screen),
         Verb::Retry(args) => change::retry(&cli.global, args, &mut screen),
         Verb::Hold(args) => aside::hold(&cli.global, args, &mut screen),
@@ -253,9 +286,13 @@ pub fn run() -> ExitCode {
         Verb::Pause(args) => aside::pause(&cli.global, args, &mut screen),
         Verb::Resume(args) => aside::resume(&cli.global, args, &mut screen),
         Verb::Drop(args) => change::drop_envelopes(&cli.global, args, &mut screen),
+        Verb::Forget(args) => forget::run(&cli.global, args, &mut screen),
         Verb::Try(args) => trial::run(&cli.global, args, &mut screen),
         Verb::Capture(args) => capture::run(&cli.global, args, &mut screen),
         Verb::Preset(args) => preset::run(&cli.global, args, &mut screen),
+        Verb::Drain(args) => drain::run(&cli.global, args, &mut screen),
+        Verb::Export(args) => export::export(&cli.global, args),
+        Verb::Import(args) => export::import(&cli.global, args, &mut screen),
         Verb::Salvage(args) => salvage::run(&cli.global, args, &mut screen),
         Verb::Sandbox(args) => sandbox::run(args).map(|()| FINE).map_err(Failure::Other),
         Verb::Demo(args) => demo::run(args),
@@ -284,30 +321,47 @@ fn tell(failure: &Failure) -> u8 {
             eprintln!("error: {text}");
             2
         }
-        Failure::Ask(error) => {
-            eprintln!("error: {error}");
-            match error {
-                AskError::NotRunning(_) => {
-                    eprintln!("   = systemctl status deskspool; journalctl -u deskspool -n 50");
-                    NOT_REACHABLE
-                }
-                AskError::Denied(_) => {
-                    eprintln!(
-                        "   = join the group:  sudo usermod -aG deskspool $USER   (log in again), or use sudo"
-                    );
-                    NOT_REACHABLE
-                }
-                AskError::Broken { .. } => NOT_REACHABLE,
-                AskError::Refused { .. } => NOT_FINE,
-            }
+        Failure::Ask(error) => tell_unanswered(error),
+        Failure::AtRest(missing, error) => {
+            let code = tell_unanswered(missing);
+            answer::tell_unreadable(error);
+            code
         }
         // Whoever read us has seen enough.
         Failure::Other(error) if is_broken_pipe(error) => FINE,
         Failure::Other(error) => {
             eprintln!("error: {error:#}");
+            if error.chain().any(is_held) {
+                eprintln!("   = use `deskspool queue` without sudo -u, it asks that process");
+            }
             NOT_FINE
         }
     }
+}
+
+fn tell_unanswered(error: &AskError) -> u8 {
+    eprintln!("error: {error}");
+    match error {
+        AskError::NotRunning(_) => {
+            eprintln!("   = systemctl status deskspool; journalctl -u deskspool -n 50");
+            NOT_REACHABLE
+        }
+        AskError::Denied(_) => {
+            eprintln!("   = join the group:  sudo usermod -aG deskspool $USER   (log in again), or use sudo");
+            NOT_REACHABLE
+        }
+        AskError::Broken { .. } => NOT_REACHABLE,
+        AskError::Refused { .. } => NOT_FINE,
+    }
+}
+
+/// A daemon has the spool.
+fn is_held(cause: &(dyn std::error::Error + 'static)) -> bool {
+    let in_start = match cause.downcast_ref::<StartError>() {
+        Some(StartError::Spool(error)) => Some(error),
+        _ => None,
+    };
+    matches!(in_start.or(cause.downcast_ref()), Some(OpenError::InUse { .. }))
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

@@ -38,6 +38,11 @@ pub struct SandboxArgs {
 }
 
 const FAULT_FILE: &str = "\
+Examples:
+  deskspool sandbox                            on port 8090, with the key sandbox-key
+  deskspool sandbox --faults ./bad-day.toml    with what goes wrong
+  deskspool sandbox --plan growth --state ./tickets.json
+
 The fault file:
   [knobs]                          # what Freshdesk leaves open; GET /_sandbox/knobs shows all
   list_delay_s = 5
@@ -189,7 +194,8 @@ mod tests {
 
     #[test]
     fn the_file_in_the_help_is_a_good_one() {
-        let file = FAULT_FILE.split_once("A fault picks").unwrap().0.trim_start_matches("The fault file:\n");
+        let file =
+            FAULT_FILE.split_once("A fault picks").unwrap().0.split_once("The fault file:\n").unwrap().1;
         let script = Script::from_toml(file).unwrap();
         assert_eq!((script.faults.len(), script.knobs.list_delay_s), (2, 5));
     }

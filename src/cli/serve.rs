@@ -3,7 +3,7 @@
 
 use super::probe::PROBE_VERB;
 use super::{FINE, Global, NOT_FINE, Outcome};
-use crate::clock::{SystemClock, Timestamp};
+use crate::clock::{Clock, ManualClock, SystemClock, Timestamp};
 use crate::config::Surroundings;
 use crate::daemon::{self, Daemon, Loaded, Places, StartError};
 use crate::spool::{Probe, Recovery};
@@ -30,6 +30,19 @@ pub struct ServeArgs {
     /// Tests only: the time it is when the daemon starts, in seconds since 1970; it goes on from there
     #[arg(long, hide = true, value_name = "SECONDS")]
     clock: Option<u64>,
+    /// Tests only: the clock stands there
+    #[arg(long, hide = true, requires = "clock")]
+    clock_stands: bool,
+}
+
+impl ServeArgs {
+    fn clock(&self) -> Arc<dyn Clock> {
+        let shown = self.clock.map(|seconds| Timestamp(seconds.saturating_mul(1000)));
+        match shown.filter(|_| self.clock_stands) {
+            Some(shown) => ManualClock::at(shown),
+            None => SystemClock::set_to(shown),
+        }
+    }
 }
 
 /// Runs the daemon.
@@ -50,7 +63,7 @@ pub fn run(global: &Global, args: &ServeArgs) -> Outcome {
         places(global, &loaded.config.spool.dir, systemd::sockets::passed().map_err(anyhow::Error::from)?);
     // Before any thread is started, so that none of them gets a signal that was meant for us.
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).context("signals cannot be received")?;
-    let clock = SystemClock::set_to(args.clock.map(|seconds| Timestamp(seconds.saturating_mul(1000))));
+    let clock = args.clock();
     let started = start(loaded, (global, &clock), &places, &mut signals)?;
     let Some((daemon, recovery)) = started else { return Ok(FINE) };
     log_recovery(&recovery);
@@ -81,15 +94,18 @@ pub fn run(global: &Global, args: &ServeArgs) -> Outcome {
     Ok(FINE)
 }
 
-/// Starts the daemon; on a full disk, as soon as there is room. None when a signal said to stop before that.
+/// Starts the daemon; on a full disk, as soon as there is room, and when a verb reads the spool, as soon as it has. None when a signal said to stop before that.
 fn start(
     mut loaded: Loaded,
-    (global, clock): (&Global, &Arc<SystemClock>),
+    (global, clock): (&Global, &Arc<dyn Clock>),
     places: &Places,
     signals: &mut Signals,
 ) -> anyhow::Result<Option<(Arc<Daemon>, Recovery)>> {
     loop {
         match Daemon::start(loaded, places, clock.clone(), broken_for_good) {
+            Err(StartError::Spool(error)) if error.is_being_read() => {
+                log::warn!("not started yet error={:?} next=\"tried every second\"", error.to_string());
+            }
             Err(StartError::Spool(error)) if error.is_full() => {
                 log::error!(
                     "not started error={:?} next=\"free some space; tried every second\"",

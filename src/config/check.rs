@@ -8,6 +8,7 @@ use super::finding::{Finding, Severity, verdict};
 use super::load::{self, Compile, Reading};
 use super::secrets::Surroundings;
 use super::units::show_size;
+use crate::clock::{Clock, SystemClock, spell};
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -165,6 +166,11 @@ impl Check {
                 counted(reading.sources.len(), "source"),
                 counted(templates, "template")
             ));
+        }
+        if let Some(tls) = &config.server.certificate {
+            let left = tls.chain.expires().saturating_sub(SystemClock::new().now().unix_seconds());
+            let key = if tls.identity.is_some() { "fits its key" } else { "key not seen from here" };
+            self.good(format!("certificate ends in {}, {key}", spell(left)));
         }
         let secrets = reading.secrets;
         self.credentials_unseen = secrets.unseen;

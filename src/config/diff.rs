@@ -49,6 +49,9 @@ fn told_as(key: &str, old: &Config, new: &Config) -> String {
     if let Some(name) = name.filter(|name| has_source(old, name) != has_source(new, name)) {
         return format!("source.{name}");
     }
+    if key.starts_with("server.tls") {
+        return "server.tls".to_owned();
+    }
     if is_secret(key) {
         let end = SECRETS.iter().find_map(|name| key.find(name).map(|at| at + name.len()));
         return key[..end.unwrap_or(key.len())].to_owned();
@@ -92,6 +95,10 @@ fn secrets_changed(old: &Config, new: &Config) -> Vec<String> {
         |config: &Config| config.status_page.password.as_ref().map(|secret| secret.expose().to_vec());
     if password(old) != password(new) {
         keys.push("status_page.password".to_owned());
+    }
+    let identity = |config: &Config| config.server.certificate.as_ref()?.identity.clone();
+    if old.server.tls.is_some() && new.server.tls.is_some() && identity(old) != identity(new) {
+        keys.push("server.tls".to_owned());
     }
     for source in &new.sources {
         let before = old.sources.iter().find(|before| before.name == source.name);
@@ -147,6 +154,7 @@ pub(super) fn facts(config: &Config) -> BTreeMap<String, String> {
     facts.insert("status_page.listen".to_owned(), list(&config.status_page.listen));
     facts.insert("alert.command".to_owned(), list(&config.alert.command));
     facts.insert("alert.oldest_waiting".to_owned(), show_duration(config.alert.oldest_waiting));
+    facts.insert("privacy.redact".to_owned(), list(&config.privacy.redact));
     facts.insert("status_page.actions".to_owned(), config.status_page.actions.to_string());
     facts.insert("delivery.stop_timeout".to_owned(), show_duration(delivery.stop_timeout));
     facts

@@ -8,7 +8,9 @@ use super::secrets::{self, Resolved, Secret, Surroundings};
 use super::tables::{
     BackoffConfig, DeliveryConfig, FreshdeskConfig, FreshdeskTable, ServerConfig, SpoolConfig,
 };
+use super::tls;
 use super::{Config, SourceConfig, Written};
+use crate::clock::{Clock, SystemClock};
 use crate::source::Credentials;
 use crate::source::table::{SecretRef, SecretRefs, SourceTable, TicketTable};
 use std::collections::BTreeMap;
@@ -17,8 +19,8 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::DeValue;
 
-const TABLES: [&str; 8] =
-    ["freshdesk", "ticket", "server", "spool", "delivery", "status_page", "alert", "source"];
+const TABLES: [&str; 9] =
+    ["freshdesk", "ticket", "server", "spool", "delivery", "status_page", "alert", "privacy", "source"];
 const NAME_CHARS_MAX: usize = 32;
 /// Stands for a credential that only the service sees.
 const UNSEEN: &str = "unseen";
@@ -152,11 +154,13 @@ impl<'a> Reader<'a> {
         let mut tables = self.tables(document);
         let freshdesk = self.table("freshdesk", tables.remove("freshdesk"));
         let ticket = self.table("ticket", tables.remove("ticket"));
-        let server: ServerConfig = self.table("server", tables.remove("server"));
+        let mut server: ServerConfig = self.table("server", tables.remove("server"));
+        self.tls(&mut server);
         let spool: SpoolConfig = self.table("spool", tables.remove("spool"));
         let delivery: DeliveryConfig = self.table("delivery", tables.remove("delivery"));
         self.check_backoff(&delivery.backoff);
         let alert = self.table("alert", tables.remove("alert"));
+        let privacy = self.table("privacy", tables.remove("privacy"));
         let status_page = self.table("status_page", tables.remove("status_page"));
         let status_page = self.status_page(status_page);
         let sources = self.sources(tables.remove("source"));
@@ -169,6 +173,7 @@ impl<'a> Reader<'a> {
             spool,
             delivery,
             alert,
+            privacy,
             status_page,
             ticket,
             sources,
@@ -185,7 +190,7 @@ impl<'a> Reader<'a> {
             let hint = schema::did_you_mean(key.get_ref(), &TABLES);
             let hint = hint.map(|known| format!(", did you mean [{known}]?")).unwrap_or_default();
             let finding = Finding::error("", format!("unknown {kind}{hint}"))
-                .help("allowed: [freshdesk], [ticket], [server], [spool], [delivery], [status_page], [alert], [source.<name>]");
+                .help("allowed: [freshdesk], [ticket], [server], [spool], [delivery], [status_page], [alert], [privacy], [source.<name>]");
             self.told.tell_at(self.files, key.span(), finding);
         }
         known.into_iter().map(|(key, value)| (key.into_inner().into_owned(), value)).collect()
@@ -264,6 +269,31 @@ impl<'a> Reader<'a> {
             self.told.findings.push(Finding::warning("status_page.listen", what));
         }
         StatusPageConfig { listen, actions, password }
+    }
+
+    fn tls(&mut self, server: &mut ServerConfig) {
+        self.told.findings.extend(tls::plain_to_others(server));
+        let Some(table) = &server.tls else { return };
+        let (Some(path), Some(reference)) = (&table.cert, &table.key) else {
+            let half = self.leaves.get("server.tls.cert");
+            let half =
+                half.or_else(|| self.leaves.range("server.tls".to_owned()..).next().map(|(_, leaf)| leaf));
+            let span = half.map(|leaf| leaf.span.clone()).unwrap_or_default();
+            let finding = Finding::error("", "tls needs both cert and key").help(
+                "tls = { cert = \"/etc/deskspool/tls/fullchain.pem\", key = { credential = \"tls_key\" } }",
+            );
+            return self.told.tell_at(self.files, span, finding);
+        };
+        let seen = |key: &Secret| key.expose() != UNSEEN.as_bytes();
+        let Some(key) = self.secret("server.tls.key", reference, "tls_key") else { return };
+        match tls::read(path, reference, Some(&key).filter(|key| seen(key))) {
+            Ok(read) => {
+                let doubts = tls::Doubts { server, now: SystemClock::new().now() };
+                self.told.findings.extend(doubts.of(&read.chain));
+                server.certificate = Some(read);
+            }
+            Err(finding) => self.told.findings.push(finding),
+        }
     }
 
     /// Whether the key, or one below it, stands in a file, well written or not.

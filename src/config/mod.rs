@@ -15,9 +15,11 @@ pub mod finding;
 mod load;
 mod mask;
 pub mod page;
+pub mod privacy;
 mod schema;
 pub mod secrets;
 pub mod tables;
+pub mod tls;
 pub mod units;
 mod written;
 
@@ -26,6 +28,7 @@ pub use diff::{Diff, diff};
 pub use finding::{Excerpt, Finding, Place, Severity};
 pub use load::{Loaded, Problem, SourceReport, is_source_name, load, load_with};
 pub use page::StatusPageConfig;
+pub use privacy::PrivacyConfig;
 pub use secrets::{Secret, Surroundings};
 pub use tables::{AfterDead, BackoffConfig, DeliveryConfig, FreshdeskConfig, ServerConfig, SpoolConfig};
 pub use written::{WrittenKey, written_for_freshdesk, written_keys};
@@ -51,6 +54,8 @@ pub struct Config {
     pub delivery: DeliveryConfig,
     /// `[alert]`.
     pub alert: AlertConfig,
+    /// `[privacy]`.
+    pub privacy: PrivacyConfig,
     /// `[status_page]`.
     pub status_page: StatusPageConfig,
     /// `[ticket]`: what every ticket gets unless its source says otherwise.

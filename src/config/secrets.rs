@@ -83,7 +83,7 @@ pub(super) fn resolve(key: &str, reference: &SecretRef, file_name: &str, around:
     Resolved::Found(Secret::new(bytes), inline)
 }
 
-fn described(reference: &SecretRef) -> String {
+pub(super) fn described(reference: &SecretRef) -> String {
     match reference {
         SecretRef::Credential(named) => format!("credential \"{}\"", named.credential),
         SecretRef::File(named) => named.file.display().to_string(),
@@ -137,7 +137,7 @@ fn file(key: &str, path: &Path) -> Result<Vec<u8>, Finding> {
     read(path).map_err(unreadable)
 }
 
-fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+pub(super) fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     let metadata = fs::metadata(path)?;
     if !metadata.is_file() {
         return Err(std::io::Error::new(ErrorKind::InvalidInput, "it is not a plain file"));
@@ -149,7 +149,7 @@ fn read(path: &Path) -> std::io::Result<Vec<u8>> {
 }
 
 /// An error without the operating system's number.
-fn plain(error: &std::io::Error) -> String {
+pub(super) fn plain(error: &std::io::Error) -> String {
     match error.kind() {
         ErrorKind::NotFound => "it does not exist".to_owned(),
         ErrorKind::PermissionDenied => "permission denied".to_owned(),

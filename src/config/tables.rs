@@ -1,6 +1,7 @@
 //! The tables of the configuration as the rest of the program sees them: typed, complete, with defaults.
 
 use super::secrets::Secret;
+use super::tls::{TlsConfig, TlsTable};
 use super::units::{self, Listed, OneOrList};
 use crate::source::table::SecretRef;
 use serde::{Deserialize, Deserializer};
@@ -89,6 +90,11 @@ pub struct ServerConfig {
     /// What platforms call before `/in/…`, perhaps with a path of the proxy's; without a slash at the end.
     #[serde(deserialize_with = "public_url")]
     pub public_url: Option<String>,
+    /// Where the certificate is, if we speak TLS.
+    pub tls: Option<TlsTable>,
+    /// What was read there.
+    #[serde(skip)]
+    pub certificate: Option<TlsConfig>,
 }
 
 impl Default for ServerConfig {
@@ -100,6 +106,8 @@ impl Default for ServerConfig {
             connections_per_ip_max: 64,
             trusted_proxies: Vec::new(),
             public_url: None,
+            tls: None,
+            certificate: None,
         }
     }
 }

@@ -90,6 +90,12 @@ impl Daemon {
         self.read(self.agent.post(address(target)).send(body))
     }
 
+    /// The same for what may take its time.
+    pub fn post_patiently(&self, target: &str, body: &str, patience: Duration) -> Result<String, AskError> {
+        let request = self.agent.post(address(target)).config().timeout_global(Some(patience)).build();
+        self.read(request.send(body))
+    }
+
     fn read(
         &self,
         answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>,

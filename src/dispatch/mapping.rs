@@ -1,6 +1,7 @@
 //! Between envelopes and sources: what the configured source makes of a stored event.
 
 use super::Planned;
+use crate::freshdesk::write::Requester;
 use crate::source::{Sources, StoredEvent};
 use crate::spool::Envelope;
 
@@ -19,6 +20,11 @@ pub fn plan(sources: &Sources, envelope: &Envelope, ticket: Option<u64>) -> Plan
 /// Who asks, for listings.
 pub fn label(sources: &Sources, envelope: &Envelope) -> Option<String> {
     sources.get(&envelope.source)?.requester_label(&stored(envelope))
+}
+
+/// Who asks, as the mapping finds them.
+pub fn requester(sources: &Sources, envelope: &Envelope) -> Option<Requester> {
+    sources.get(&envelope.source)?.requester(&stored(envelope))
 }
 
 fn stored(envelope: &Envelope) -> StoredEvent<'_> {

@@ -18,6 +18,7 @@ use super::refusal::Reason;
 use super::stream::{Socket, Stream};
 use super::table::{Newcomer, Seat};
 use super::throttle::Throttle;
+use super::tls::Secured;
 
 /// Stack of a connection's thread. Only what it touches costs memory.
 const STACK_BYTES: usize = 128 * 1024;
@@ -107,7 +108,13 @@ impl Acceptor {
 
     fn start(&self, seat: Seat, socket: Socket) {
         let shared = Arc::clone(&self.shared);
-        let stream = Stream::Plain(socket.clone());
+        let stream = match self.shared.identity() {
+            None => Stream::Plain(socket.clone()),
+            Some(identity) => match Secured::new(&identity, socket.clone()) {
+                Ok(secured) => Stream::Tls(secured),
+                Err(_) => return self.turn_away(&socket, "no TLS session could be had"),
+            },
+        };
         let thread = thread::Builder::new().name("gate-conn".to_owned()).stack_size(STACK_BYTES);
         if thread.spawn(move || connection::serve(&shared, seat, stream)).is_err() {
             self.shared.table.evict_oldest();
@@ -120,6 +127,10 @@ impl Acceptor {
     fn turn_away(&self, socket: &Socket, detail: &'static str) {
         let refusal = Reason::Full.because(detail);
         self.shared.counters.count_refused(refusal.reason);
+        if self.shared.identity().is_some() {
+            // Before a handshake there are no words that the client would understand.
+            return;
+        }
         let mut stream = &*socket.0;
         if stream.set_nonblocking(true).is_ok() && stream.write_all(refusal.answer().as_bytes()).is_ok() {
             let mut unread = [0; 4096];

@@ -3,6 +3,7 @@
 //! **Invariants:** a request is relayed only when it is complete; a request that is complete is answered,
 //! also while the gate stops; whatever happens here ends this connection only.
 
+use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,6 +19,7 @@ use super::refusal::{Counters, Reason, Refusal};
 use super::request::{Framing, Head, ReadError, Reader, Version};
 use super::stream::Stream;
 use super::table::{Caps, Phase, Seat, Table};
+use super::tls::{self, Identity, Opening};
 
 /// Limits, and what this machine makes of them.
 #[derive(Debug)]
@@ -45,6 +47,8 @@ pub(super) struct Shared {
     pub counters: Counters,
     pub budget: Arc<Budget>,
     pub trusted_proxies: Vec<IpAddr>,
+    /// Who we are to connections that come from now on; `None` speaks plain HTTP.
+    pub identity: RwLock<Option<Arc<Identity>>>,
     pub is_stopping: AtomicBool,
     /// Nobody is waited for who has not begun a request.
     pub is_closing: AtomicBool,
@@ -56,6 +60,11 @@ impl Shared {
     /// The limits in force.
     pub fn settings(&self) -> Arc<Settings> {
         Arc::clone(&self.settings.read().expect("nothing panics while it swaps the settings"))
+    }
+
+    /// Who we are to those who come now.
+    pub fn identity(&self) -> Option<Arc<Identity>> {
+        self.identity.read().expect("nothing panics while it swaps the identity").clone()
     }
 
     /// No further requests are wanted.
@@ -112,6 +121,11 @@ struct Terms {
 
 impl Connection<'_> {
     fn run(mut self) {
+        match self.open() {
+            Ok(()) => {}
+            Err(ReadError::Refused(refusal)) => return self.refuse(refusal, &self.shared.settings().limits),
+            Err(_) => return,
+        }
         loop {
             let settings = self.shared.settings();
             match self.serve_one(&settings.limits) {
@@ -123,6 +137,33 @@ impl Connection<'_> {
                     return;
                 }
                 Err(ReadError::Refused(refusal)) => return self.refuse(refusal, &settings.limits),
+            }
+        }
+    }
+
+    /// The handshake, when TLS is spoken here. It is a part of the first head, and its deadline is that one's.
+    fn open(&mut self) -> Result<(), ReadError> {
+        let deadline = Instant::now() + self.shared.settings().limits.head_deadline;
+        let count = |reason| {
+            self.shared.counters.count_refused(reason);
+            Err(ReadError::Closed)
+        };
+        match self.reader.stream().step(deadline, Stream::open) {
+            Ok(Opening::Secure) => Ok(()),
+            Ok(Opening::Plain) => Err(Reason::Plain.because("plain http where tls is spoken").into()),
+            // Nobody has said anything yet: a connection that was opened ahead, or to see whether we are here.
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Err(ReadError::Closed),
+            Err(error) if error.kind() == ErrorKind::TimedOut => count(Reason::TooSlow),
+            Err(error) => {
+                let peer = self.seat.0.peer;
+                match tls::refuses_certificate(&error) {
+                    Some(why) => log::warn!(
+                        "certificate turned down from={peer} reason={why} \
+                         next=\"is the whole chain in server.tls.cert? deskspool check\""
+                    ),
+                    None => log::debug!("{peer} handshake failed: {error}"),
+                }
+                count(Reason::Handshake)
             }
         }
     }

@@ -33,6 +33,7 @@ pub mod request;
 mod stream;
 mod table;
 mod throttle;
+pub mod tls;
 
 #[cfg(test)]
 mod tests;
@@ -61,6 +62,7 @@ pub use listen::{BindError, Holder, bind, holders};
 pub use pool::PING_TARGET;
 pub use refusal::{Reason, Refusal};
 pub use stream::{Deadlined, Socket, Stream, Timed};
+pub use tls::Identity;
 
 /// How long a connection that is open when the gate stops may still send a request: of those who have just come
 /// or are about to ask again, nobody is cut off in the middle of it.
@@ -77,6 +79,8 @@ pub struct GateConfig {
     pub limits: Limits,
     /// Whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpAddr>,
+    /// With it, TLS is spoken, and nothing else.
+    pub identity: Option<Arc<Identity>>,
 }
 
 /// Why a gate could not start.
@@ -140,6 +144,7 @@ impl Gate {
             counters: Counters::default(),
             budget: Arc::new(Budget::default()),
             trusted_proxies: config.trusted_proxies.iter().map(IpAddr::to_canonical).collect(),
+            identity: RwLock::new(config.identity),
             is_stopping: AtomicBool::new(false),
             is_closing: AtomicBool::new(false),
             turned_millis: AtomicU64::new(0),
@@ -193,6 +198,11 @@ impl Gate {
         let settings = Settings::new(limits);
         self.shared.pool.set_width(settings.width.upstreams);
         *self.shared.settings.write().expect("nothing panics while it swaps the settings") = settings;
+    }
+
+    /// Another certificate, or none, for connections that come from now on.
+    pub fn set_identity(&self, identity: Option<Arc<Identity>>) {
+        *self.shared.identity.write().expect("nothing panics while it swaps the identity") = identity;
     }
 
     /// The accept loop turns, and tiny_http answers a ping on a connection of its own. For a watchdog: other

@@ -38,11 +38,15 @@ pub enum Reason {
     Unreachable,
     /// tiny_http did not answer in time.
     Unanswered,
+    /// Plain HTTP on a port that speaks TLS.
+    Plain,
+    /// A handshake that came to nothing. There is nobody to answer.
+    Handshake,
 }
 
 impl Reason {
     /// Every reason, in the order of the counters.
-    pub const ALL: [Reason; 13] = [
+    pub const ALL: [Reason; 15] = [
         Reason::Malformed,
         Reason::TargetTooLong,
         Reason::HeadTooLarge,
@@ -56,6 +60,8 @@ impl Reason {
         Reason::Full,
         Reason::Unreachable,
         Reason::Unanswered,
+        Reason::Plain,
+        Reason::Handshake,
     ];
 
     /// The word for this reason in metrics and logs.
@@ -74,13 +80,15 @@ impl Reason {
             Reason::Full => "full",
             Reason::Unreachable => "unreachable",
             Reason::Unanswered => "unanswered",
+            Reason::Plain => "plain_http",
+            Reason::Handshake => "handshake",
         }
     }
 
     /// Status and reason phrase of the answer.
     pub fn status(self) -> (u16, &'static str) {
         match self {
-            Reason::Malformed => (400, "Bad Request"),
+            Reason::Malformed | Reason::Plain | Reason::Handshake => (400, "Bad Request"),
             Reason::NotFound => (404, "Not Found"),
             Reason::MethodNotAllowed => (405, "Method Not Allowed"),
             Reason::TooSlow => (408, "Request Timeout"),
@@ -119,7 +127,10 @@ impl Refusal {
             503 => format!("Retry-After: {RETRY_AFTER_SECONDS}\r\n"),
             _ => String::new(),
         };
-        let text = phrase.to_ascii_lowercase();
+        let text = match self.reason {
+            Reason::Plain => "this port speaks https, not plain http".to_owned(),
+            _ => phrase.to_ascii_lowercase(),
+        };
         let length = text.len() + 1;
         format!(
             "HTTP/1.1 {status} {phrase}\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n\

@@ -10,6 +10,8 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::tls::{Opening, Secured};
+
 /// A stream whose blocking calls can be bounded.
 pub trait Timed: Read + Write {
     /// Bounds the following reads. `timeout` is never zero.
@@ -17,7 +19,7 @@ pub trait Timed: Read + Write {
     /// Bounds the following writes. `timeout` is never zero.
     fn set_write_timeout(&self, timeout: Duration) -> io::Result<()>;
     /// Tells the peer that nothing more will come; reading goes on.
-    fn shutdown_write(&self) -> io::Result<()>;
+    fn shutdown_write(&mut self) -> io::Result<()>;
 }
 
 /// A client's socket, shared with the connection table so that it can be shut from there without a
@@ -41,19 +43,32 @@ impl Write for Socket {
     }
 }
 
-/// What a client speaks HTTP over. TLS becomes a second variant, wrapped around the [`Socket`] in the
-/// connection's own thread, under its head deadline.
+/// What a client speaks HTTP over.
 #[derive(Debug)]
 pub enum Stream {
     /// TCP as it is.
     Plain(Socket),
+    /// TLS. Its handshake is made in the connection's own thread, under its head deadline.
+    Tls(Secured),
 }
 
 impl Stream {
     fn socket(&self) -> &TcpStream {
         match self {
             Stream::Plain(socket) => &socket.0,
+            Stream::Tls(secured) => &secured.socket().0,
         }
+    }
+
+    /// One step towards the first request; `WouldBlock` when another one is needed. A client that speaks plain
+    /// HTTP where it should not is answered in its own language from then on.
+    pub(super) fn open(&mut self) -> io::Result<Opening> {
+        let Stream::Tls(secured) = self else { return Ok(Opening::Secure) };
+        let opening = secured.open()?;
+        if opening == Opening::Plain {
+            *self = Stream::Plain(secured.socket().clone());
+        }
+        Ok(opening)
     }
 }
 
@@ -61,6 +76,7 @@ impl Read for Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Stream::Plain(socket) => socket.read(buffer),
+            Stream::Tls(secured) => secured.read(buffer),
         }
     }
 }
@@ -69,12 +85,14 @@ impl Write for Stream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Stream::Plain(socket) => socket.write(bytes),
+            Stream::Tls(secured) => secured.write(bytes),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
         match self {
             Stream::Plain(socket) => socket.flush(),
+            Stream::Tls(secured) => secured.flush(),
         }
     }
 }
@@ -88,7 +106,10 @@ impl Timed for Stream {
         self.socket().set_write_timeout(Some(timeout))
     }
 
-    fn shutdown_write(&self) -> io::Result<()> {
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        if let Stream::Tls(secured) = self {
+            secured.farewell();
+        }
         self.socket().shutdown(Shutdown::Write)
     }
 }
@@ -102,7 +123,7 @@ impl Timed for UnixStream {
         UnixStream::set_write_timeout(self, Some(timeout))
     }
 
-    fn shutdown_write(&self) -> io::Result<()> {
+    fn shutdown_write(&mut self) -> io::Result<()> {
         self.shutdown(Shutdown::Write)
     }
 }
@@ -116,7 +137,7 @@ impl Timed for TcpStream {
         TcpStream::set_write_timeout(self, Some(timeout))
     }
 
-    fn shutdown_write(&self) -> io::Result<()> {
+    fn shutdown_write(&mut self) -> io::Result<()> {
         self.shutdown(Shutdown::Write)
     }
 }
@@ -142,6 +163,11 @@ impl<S: Timed> Deadlined<S> {
         &self.stream
     }
 
+    /// The stream itself.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.stream
+    }
+
     /// Reads what is there, at least one byte unless the peer is done (zero).
     pub fn read(&mut self, buffer: &mut [u8], deadline: Instant) -> io::Result<usize> {
         loop {
@@ -161,20 +187,45 @@ impl<S: Timed> Deadlined<S> {
     /// Writes all of `bytes`.
     pub fn write_all(&mut self, mut bytes: &[u8], deadline: Instant) -> io::Result<()> {
         while !bytes.is_empty() {
+            match self.write_step(deadline, |stream| stream.write(bytes))? {
+                0 => return Err(ErrorKind::WriteZero.into()),
+                written => bytes = &bytes[written..],
+            }
+        }
+        self.write_step(deadline, Write::flush)
+    }
+
+    /// Repeats a call that writes until it does not wait any more.
+    fn write_step<T>(
+        &mut self,
+        deadline: Instant,
+        mut step: impl FnMut(&mut S) -> io::Result<T>,
+    ) -> io::Result<T> {
+        loop {
             let left = time_left(deadline)?;
             if !carries(self.write_timeout, left) {
                 self.stream.set_write_timeout(left)?;
                 self.write_timeout = Some(left);
             }
-            match self.stream.write(bytes) {
-                Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(written) => bytes = &bytes[written..],
+            match step(&mut self.stream) {
                 Err(error) if is_timeout(&error) => self.write_timeout = None,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                result => return result,
             }
         }
-        self.stream.flush()
+    }
+
+    /// Repeats a call that reads and writes until it does not wait any more.
+    pub(super) fn step<T>(
+        &mut self,
+        deadline: Instant,
+        mut step: impl FnMut(&mut S) -> io::Result<T>,
+    ) -> io::Result<T> {
+        self.read_timeout = None;
+        self.write_step(deadline, |stream| {
+            stream.set_read_timeout(time_left(deadline)?)?;
+            step(stream)
+        })
     }
 }
 

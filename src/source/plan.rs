@@ -5,7 +5,7 @@ use super::rule::{Action, Effects, Rule};
 use super::template::Template;
 use super::view::{Asking, StoredEvent, View};
 use super::{Source, html, requester};
-use crate::freshdesk::write::{Attachment, TicketFields, WhenClosed, Write};
+use crate::freshdesk::write::{Attachment, Requester, TicketFields, WhenClosed, Write};
 use serde_json::Value as Json;
 use std::sync::Arc;
 use thiserror::Error;
@@ -89,6 +89,12 @@ impl Source {
         let requester = self.resolve_requester(&view).ok()?.requester;
         let label = requester.name.or(requester.email).or(requester.phone).or(requester.external_id);
         label.map(|label| truncate(&label, 60))
+    }
+
+    /// Who asks; nobody when the event names nobody, or cannot be read.
+    pub fn requester(&self, stored: &StoredEvent<'_>) -> Option<Requester> {
+        let asking = self.resolve_requester(&self.stored_view(stored).ok()?).ok()?;
+        (!asking.is_fallback).then_some(asking.requester)
     }
 
     pub(super) fn stored_view(&self, stored: &StoredEvent<'_>) -> Result<View, MappingError> {

@@ -41,6 +41,8 @@ pub struct Counters {
     pub next_id: u64,
     pub first_sequence: u64,
     pub now: Timestamp,
+    /// Whether the group begins a segment, however short the one before is.
+    pub begins_segment: bool,
 }
 
 /// Where a group went.
@@ -93,7 +95,8 @@ impl Writer {
                 length: 0,
             });
         }
-        if self.active.as_ref().is_none_or(|active| active.length >= self.files.ground.segment_bytes) {
+        let most = if counters.begins_segment { 0 } else { self.files.ground.segment_bytes };
+        if self.active.as_ref().is_none_or(|active| active.length >= most) {
             if let Some(sealed) = self.active.take() {
                 // They come back when the file goes, at the latest.
                 let _ = self.files.ground.disk.give_back_blocks(&sealed.file, sealed.length);

@@ -15,6 +15,8 @@
 //! while the tables are away; what was asked is asked again later, and nothing is forgotten meanwhile. The
 //! tables change only in [`Queue::step`], one at a time. Nothing here is the only copy of an undelivered event.
 
+mod walk;
+
 use super::codec::{Decoder, Encoder};
 use super::envelope::{Entry, Hash, Id};
 use super::generations::{self, Building};
@@ -299,6 +301,10 @@ impl Queue {
         }
     }
 
+    pub fn remove_settled(&self, id: Id) {
+        self.put(Table::History, &id.to_be_bytes(), None);
+    }
+
     /// The last settled envelope.
     pub fn last_settled(&self) -> Answer<Option<(Id, Settled)>> {
         let Some((key, value)) = self.last(Table::History)? else { return Ok(None) };
@@ -499,12 +505,26 @@ impl Queue {
         {
             return Ok(false);
         }
-        self.has_room(&tables)?;
         log::info!("queue is rewritten bytes={bytes} live={live}");
-        let number = writing.generation + 1;
-        writing.building =
-            Some(Building::begin(&self.home, number, &self.ground.disk, tables.next_blocks())?);
+        self.build(&mut writing, &tables)?;
         Ok(true)
+    }
+
+    fn build(&self, writing: &mut Writing, tables: &Packed) -> Answer<()> {
+        self.has_room(tables)?;
+        let (number, since) = (writing.generation + 1, tables.next_blocks());
+        writing.building = Some(Building::begin(&self.home, number, &self.ground.disk, since)?);
+        Ok(())
+    }
+
+    /// Begins a new generation whether it pays or not, unless one is being built.
+    pub fn begin_renewal(&self) -> Answer<()> {
+        let mut writing = lock(&self.writing);
+        if writing.building.is_some() {
+            return Ok(());
+        }
+        let tables = self.tables()?;
+        self.build(&mut writing, &tables)
     }
 
     /// Copies a page into the generation that is being built; whether it has become the queue.

@@ -122,8 +122,8 @@ impl Shared {
             let Some((oldest, share, garbage)) = self.oldest_sealed() else { return Ok(()) };
             if share.live == 0 {
                 self.remove_segment(oldest)?;
-            } else if garbage < self.files.ground().garbage_min
-                || self.live_bytes() > garbage
+            } else if (oldest > self.core().purge_to
+                && (garbage < self.files.ground().garbage_min || self.live_bytes() > garbage))
                 || !self.copy_forward(oldest)?
             {
                 return Ok(());
@@ -157,6 +157,7 @@ impl Shared {
             log::debug!("segment removed number={number}");
         }
         self.core().segments.remove(&number);
+        self.work_wake.notify_all();
         Ok(())
     }
 

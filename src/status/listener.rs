@@ -93,7 +93,13 @@ impl Listener {
             ..Limits::default()
         };
         let upstream = socket.to_path_buf();
-        let gate = Gate::start(GateConfig { listeners, upstream, limits, trusted_proxies: Vec::new() });
+        let gate = Gate::start(GateConfig {
+            listeners,
+            upstream,
+            limits,
+            trusted_proxies: Vec::new(),
+            identity: None,
+        });
         match gate {
             Ok(gate) => {
                 Ok(Listener { gate, server, socket: socket.to_path_buf(), thread: Some(thread).into() })

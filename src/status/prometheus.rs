@@ -198,6 +198,9 @@ impl Text {
     }
 
     fn daemon(&mut self, exposed: &Exposed<'_>) {
+        let help = "When the certificate that platforms see ends.";
+        let ends = exposed.snapshot.intake.certificate_ends;
+        self.gauge("deskspool_tls_certificate_expiry_timestamp_seconds", help, ends);
         self.family("deskspool_paused", "gauge", "1 where an admin has paused something.");
         for (what, is_paused) in &exposed.paused {
             self.sample("deskspool_paused", &[("what", what)], u8::from(*is_paused));

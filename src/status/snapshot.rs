@@ -10,7 +10,11 @@ use crate::spool::{QueueError, Spool, State};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
+
+/// A certificate that ends sooner than in two weeks needs a person: what renews it by itself did not.
+const RENEW_CERTIFICATE_SECONDS: u64 = 14 * 86_400;
 
 /// Everything one screen shows. Durations are whole seconds, moments are RFC 3339 in UTC.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
@@ -35,6 +39,9 @@ pub struct Snapshot {
     pub sources: Vec<SourceView>,
     /// What a person has to look at.
     pub needs_you: Vec<Need>,
+    /// Set when no daemon runs: the spool that was read instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_from: Option<String>,
 }
 
 /// Is it receiving?
@@ -49,6 +56,9 @@ pub struct IntakeView {
     /// Where systemd listens for us; `server.listen` is ignored then. Empty when we listen ourselves.
     #[serde(default)]
     pub passed: Vec<SocketAddr>,
+    /// When the certificate of `server.tls` ends, in seconds since 1970.
+    #[serde(default)]
+    pub certificate_ends: Option<u64>,
 }
 
 /// Is it delivering?
@@ -139,7 +149,7 @@ pub struct SourceView {
 pub struct Need {
     /// How many.
     pub count: u64,
-    /// `dead`, `held`, `refused`, `freshdesk`, `intake`, `config`.
+    /// `dead`, `held`, `refused`, `freshdesk`, `intake`, `config`, `certificate`, `daemon`.
     pub what: String,
     /// Why, without customer text.
     pub why: String,
@@ -163,12 +173,16 @@ pub struct Daemon {
     pub freshdesk_url: String,
     /// What platforms call, when the admin says so.
     pub public_url: Option<String>,
+    /// What is not shown of customers.
+    pub redact: Arc<[String]>,
     /// Envelopes at which platforms get 503.
     pub envelopes_max: u64,
     /// Bytes at which platforms get 503.
     pub bytes_max: u64,
     /// Where systemd listens for us.
     pub passed: Vec<SocketAddr>,
+    /// When the certificate that platforms see ends, in seconds since 1970.
+    pub certificate_ends: Option<u64>,
 }
 
 /// Takes the snapshot.
@@ -177,19 +191,43 @@ pub fn snapshot(
     clock: &dyn Clock,
     (spool, dispatch, tally, pauses): (&Spool, &Dispatch, &Tally, &Pauses),
 ) -> Result<Snapshot, QueueError> {
+    taken(daemon, (clock, &dispatch.standing()), (spool, tally, pauses))
+}
+
+/// The same of a spool whose daemon does not run.
+pub fn at_rest(
+    daemon: &Daemon,
+    clock: &dyn Clock,
+    (spool, tally, pauses): (&Spool, &Tally, &Pauses),
+) -> Result<Snapshot, QueueError> {
+    let mut snapshot = taken(daemon, (clock, &Standing::default()), (spool, tally, pauses))?;
+    let why = "the daemon is not running, platforms get no answer".to_owned();
+    let next = "systemctl status deskspool".to_owned();
+    snapshot.needs_you.retain(|need| need.what != "intake");
+    snapshot.needs_you.insert(0, Need { count: 1, what: "daemon".to_owned(), why, next });
+    snapshot.intake.refusing = Some("not running".to_owned());
+    (snapshot.pid, snapshot.up_seconds, snapshot.config_age_seconds) = (0, 0, 0);
+    Ok(snapshot)
+}
+
+fn taken(
+    daemon: &Daemon,
+    (clock, standing): (&dyn Clock, &Standing),
+    (spool, tally, pauses): (&Spool, &Tally, &Pauses),
+) -> Result<Snapshot, QueueError> {
     let (now, monotonic) = (clock.now(), clock.monotonic());
     let mut tallies = tally.sources();
     for name in &daemon.sources {
         tallies.entry(name.clone()).or_default();
     }
-    let standing = dispatch.standing();
     let pauses = pauses.all();
     let paused = |what: &str| pauses.get(what).map(|pause| said(pause, now));
     let refusing = paused(INTAKE).map(|said| format!("paused{said}")).or_else(|| spool.unhealthy_reason());
-    let freshdesk = freshdesk_view(&daemon.account, &standing, monotonic);
+    let freshdesk = freshdesk_view(&daemon.account, standing, monotonic);
     let mut needs_you = needs(&refusing, &freshdesk);
     needs_you.extend(pauses.iter().map(|(what, pause)| paused_need(what, pause, now)));
     needs_you.extend(daemon.refused.map(|at| not_applied(monotonic.saturating_sub(at))));
+    needs_you.extend(daemon.certificate_ends.and_then(|ends| certificate(ends, now)));
     needs_you.extend(letters(spool)?);
     needs_you.extend(refusals(&tallies));
     Ok(Snapshot {
@@ -206,6 +244,7 @@ pub fn snapshot(
                 .max()
                 .map(|at| now.since(at).as_secs()),
             passed: daemon.passed.clone(),
+            certificate_ends: daemon.certificate_ends,
         },
         delivery: DeliveryView {
             per_hour: sum_of(&tallies, Count::Delivered),
@@ -217,6 +256,7 @@ pub fn snapshot(
         spool: spool_view(daemon, spool, now)?,
         sources: source_views(&tallies, spool, now),
         needs_you,
+        read_from: None,
     })
 }
 
@@ -352,6 +392,20 @@ fn needs(refusing: &Option<String>, freshdesk: &FreshdeskView) -> Vec<Need> {
 fn not_applied(ago: Duration) -> Need {
     let why = format!("not applied {} ago, the one before still runs", crate::clock::spell(ago.as_secs()));
     Need { count: 1, what: "config".to_owned(), why, next: "deskspool check".to_owned() }
+}
+
+/// The certificate should have been renewed by now, or is of no use any more.
+fn certificate(ends: u64, now: Timestamp) -> Option<Need> {
+    let why = match ends.checked_sub(now.unix_seconds()) {
+        Some(left) if left >= RENEW_CERTIFICATE_SECONDS => return None,
+        Some(left) => format!("expires in {}", spell(left)),
+        None => {
+            let ago = spell(now.unix_seconds() - ends);
+            format!("expired {ago} ago, platforms do not connect any more")
+        }
+    };
+    let next = "renew server.tls.cert, then: deskspool reload".to_owned();
+    Some(Need { count: 1, what: "certificate".to_owned(), why, next })
 }
 
 /// Dead and held envelopes, grouped by source and reason. They are walked only when there are any.

@@ -98,8 +98,11 @@ fn a_second_daemon_on_the_same_spool_is_refused() {
     let daemon = world.chat().start();
     let second = world.run(&["serve"]);
     assert_eq!(second.code, 1, "{second:?}");
-    let expect = format!("is open by another deskspool (pid {})", daemon.pid());
-    assert!(second.err.contains(&expect), "{}", second.err);
+    let expect = format!(
+        "is open by another deskspool (pid {})\n   = use `deskspool queue` without sudo -u, it asks that process\n",
+        daemon.pid()
+    );
+    assert!(second.err.ends_with(&expect), "{}", second.err);
     // The first has not noticed.
     assert_eq!(world.run(&["status"]).code, 0);
     daemon.chat(&message("ana", 0));

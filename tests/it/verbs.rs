@@ -241,11 +241,12 @@ fn check_asks_freshdesk_unless_told_not_to() {
     let wrong = world.run(&["check"]);
     assert_eq!(wrong.code, 1, "{wrong:?}");
     let says = format!(
-        "{} says freshdesk 401: the API key is wrong or belongs to a deactivated agent\n",
+        "  error freshdesk: {} says 401, the API key is wrong or belongs to a deactivated agent\n",
         desk.address()
     );
     assert!(wrong.out.contains(&says), "{}", wrong.out);
-    assert!(wrong.out.contains("key: Profile settings > View API key."), "{}", wrong.out);
+    let key = "= key: Profile settings > View API key. Envelopes wait, nothing is lost\n";
+    assert!(wrong.out.contains(key), "{}", wrong.out);
     let calls = desk.requests().len();
     let offline = world.run(&["check", "--offline"]);
     assert_eq!((offline.code, offline.out.contains("freshdesk:")), (0, false), "{offline:?}");

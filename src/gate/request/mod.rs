@@ -218,7 +218,7 @@ impl<S: Timed> Reader<S> {
     /// bounded time, so that it gets to read the answer.
     pub fn linger(&mut self) {
         let deadline = Instant::now() + LINGER;
-        if self.stream.get_ref().shutdown_write().is_err() {
+        if self.stream.get_mut().shutdown_write().is_err() {
             return;
         }
         let mut left = LINGER_BYTES_MAX;

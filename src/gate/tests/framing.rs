@@ -272,6 +272,7 @@ fn the_peer_comes_from_the_socket_or_from_a_trusted_proxy() {
         upstream: room.upstream(),
         limits: Limits::default(),
         trusted_proxies: vec![IpAddr::from([127, 0, 0, 1])],
+        identity: None,
     });
     let trusting = trusting.unwrap();
     let mut client = super::room::Client::connect(trusting.addresses()[0]);

@@ -151,6 +151,7 @@ fn a_gate_needs_a_listener() {
         upstream: "unused".into(),
         limits: Limits::default(),
         trusted_proxies: Vec::new(),
+        identity: None,
     };
     assert!(matches!(Gate::start(config), Err(GateError::NoListener)));
 }

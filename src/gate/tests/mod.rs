@@ -4,3 +4,4 @@ mod framing;
 mod life;
 mod pressure;
 mod room;
+mod tls;

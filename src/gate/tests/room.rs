@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tiny_http::{Header, Request, Response, Server};
 
-use crate::gate::{Gate, GateConfig, Limits, PING_TARGET, bind};
+use crate::gate::{Gate, GateConfig, Identity, Limits, PING_TARGET, bind};
 
 /// Longer than anything here may take; a test that needs it has failed.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -110,6 +110,10 @@ pub struct Room {
 
 impl Room {
     pub fn new(limits: Limits) -> Room {
+        Room::with(limits, None)
+    }
+
+    pub fn with(limits: Limits, identity: Option<Arc<Identity>>) -> Room {
         let directory = tempfile::tempdir().unwrap();
         let handlers = Handlers::start(&socket_in(&directory));
         let gate = Gate::start(GateConfig {
@@ -117,6 +121,7 @@ impl Room {
             upstream: socket_in(&directory),
             limits,
             trusted_proxies: Vec::new(),
+            identity,
         });
         Room { gate: gate.unwrap(), handlers: Some(handlers), directory }
     }
