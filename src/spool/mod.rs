@@ -39,31 +39,9 @@
 //! anything, and says the way back: `deskspool export` with the newer one. One spool of each format is kept in
 //! `tests/spools/`.
 //!
-//! # The queue on disk
-//!
-//! Nothing in the queue is the only copy of an undelivered event, but some of it is remembered nowhere else: which
-//! events of the last week were here, which conversation has which ticket, what was delivered. This is its layout 2,
-//! in the database of a generation:
-//!
-//! | tree | what |
-//! |---|---|
-//! | `envelopes.2`, `dedupe.2`, `conversations.2`, `history.2` | blocks: number, u64 big-endian → up to 64 rows (`block`); what a later block says of a key holds; for numbers that may be that there is none any more |
-//! | `counters` | ring, number of a period → CRC-32, what happened in it |
-//!
-//! | rows of | key | value |
-//! |---|---|---|
-//! | `envelopes.2` | id, u64 big-endian | where the envelope stands (`row`) |
-//! | `dedupe.2` | the first 10 bytes of the identity | when it is forgotten, ms in 6 bytes big-endian |
-//! | `conversations.2` | conversation hash, 16 bytes | ticket, u64 · when it was last used in ms, u64 |
-//! | `history.2` | id, u64 big-endian | the settled envelope (`row`) |
-//!
-//! What is alive of it has eight bytes in memory each, which say its block (`catalog`). With half a million events
-//! waiting, or a week's half million identities, that is four megabytes, and on disk some twenty to thirty bytes for
-//! each row: sled spends several times that on a row of its own.
-//!
-//! **Upgrade:** rows of layout 1, whose trees had the same names without the number, move into blocks when the queue is
-//! opened (`earlier`). A queue of the time before there were generations, and one that does not open, is set aside and
-//! rebuilt from the journal.
+//! The queue has a layout of its own, told in `packed`; it is 2. A queue of layout 1 moves into it when it is opened
+//! (`earlier`). One of the time before there were generations, and one that does not open, is set aside and rebuilt
+//! from the journal.
 //!
 //! # The road through this room
 //!

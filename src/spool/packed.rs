@@ -6,6 +6,27 @@
 //! the queue is renewed. Only the oldest, because a removal must outlive what it removes.
 //!
 //! The few rows of the status history are rows of sled's as they are.
+//!
+//! # The layout on disk
+//!
+//! Nothing here is the only copy of an undelivered event, but some of it is remembered nowhere else: which events of
+//! the last week were here, which conversation has which ticket, what was delivered. Layout 2, the trees in the
+//! database of a generation:
+//!
+//! | tree | what |
+//! |---|---|
+//! | `envelopes.2`, `dedupe.2`, `conversations.2`, `history.2` | number of a block, u64 big-endian → up to 64 rows (`block`); what a later block says of a key holds |
+//! | `counters` | ring, number of a period → CRC-32, what happened in it |
+//!
+//! | rows of | key | value |
+//! |---|---|---|
+//! | `envelopes.2` | id, u64 big-endian | where the envelope stands (`row`) |
+//! | `dedupe.2` | the first 10 bytes of the identity | when it is forgotten, ms in 6 bytes big-endian |
+//! | `conversations.2` | conversation hash, 16 bytes | ticket, u64 · when it was last used in ms, u64 |
+//! | `history.2` | id, u64 big-endian | the settled envelope (`row`) |
+//!
+//! Each row that holds has eight bytes in memory, and some fifteen to seventy on disk: sled spends several times that
+//! on a row of its own. Layout 1 had one row of sled's for each, in trees of the same names without the number.
 
 use super::block::{Block, Packing};
 use super::catalog::{Catalog, front, parts, slot};
@@ -27,6 +48,8 @@ const BLOCKS_READ: usize = 64;
 pub type Pair = (Vec<u8>, Vec<u8>);
 /// Changes of sled's own rows; none for a value that is removed.
 pub type Raw = Vec<(Table, Vec<u8>, Option<Vec<u8>>)>;
+/// The key of one of sled's rows, and its value unless nothing of it is left.
+pub type Copied = (Vec<u8>, Option<Vec<u8>>);
 
 /// A generation of the queue and what is in it.
 pub struct Packed {
@@ -321,7 +344,7 @@ impl Packed {
 
     /// Up to [`BLOCKS_READ`] of sled's rows after `after`, without what does not hold any more; none where nothing is
     /// left.
-    pub fn copies(&self, table: Table, after: Option<&[u8]>) -> Answer<Vec<(Vec<u8>, Option<Vec<u8>>)>> {
+    pub fn copies(&self, table: Table, after: Option<&[u8]>) -> Answer<Vec<Copied>> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let mut copies = Vec::new();
         for row in self.tables.rows(table, from).take(BLOCKS_READ) {

@@ -448,8 +448,9 @@ fn settled_segments_go_and_a_straggler_does_not_pin_them() {
     }
     let first = rig.directory.path().join("journal").join(journal::segment_name(1));
     let mut seen = 0;
+    let is_small = || !first.exists() && rig.spool().journal_bytes() < 40 << 20;
     for event in 100..200 {
-        if !first.exists() {
+        if is_small() {
             break;
         }
         rig.put("busy", &event.to_string());

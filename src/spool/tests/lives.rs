@@ -155,7 +155,20 @@ impl World {
         self.spool.as_ref().expect("it is open")
     }
 
+    /// The sync that is to fail may be one of the queue's, which is away until upkeep has opened it again.
+    fn until_readable(&self) {
+        let mut seen = 0;
+        for _ in 0..200 {
+            match self.spool().entries(0) {
+                Err(QueueError::Away) => seen = self.spool().wait_for_work(seen, Duration::from_millis(50)),
+                read => return assert!(read.is_ok(), "{read:?}"),
+            }
+        }
+        panic!("the queue stays away");
+    }
+
     fn step(&mut self) {
+        self.until_readable();
         let throw = self.dice.next_u64() % 100;
         if throw < self.plan.reopened {
             self.reopen();
