@@ -48,7 +48,7 @@
 //! | [`daemon`] | the wiring: from a configuration to running rooms, reload, and back down in order | any room's work |
 //! | [`sandbox`] | the local stand-in for Freshdesk: demo, dry runs, tests | live in the delivery path |
 //! | [`clock`] | time behind a trait, and how ages are spelled | |
-//! | [`systemd`] | readiness, status line, watchdog, log lines with priorities | anything when systemd did not start us |
+//! | [`systemd`] | sockets it passes, readiness, status line, watchdog, log lines with priorities | anything when systemd did not start us |
 //!
 //! Names point one way, from the bottom of this list of layers to its top, and `tests/architecture.rs` holds the
 //! exact table: `clock backoff verify decode gate capture pauses` · `freshdesk spool` · `source` · `config dispatch` · `status` ·
@@ -160,6 +160,7 @@
 //! | what admins type | `tests/by_hand.rs`, `tests/it/` |
 //! | full disks, generations of the queue, clean stops, queues that are tried first | `src/spool/tests/space.rs`, `tests/system/full_disk.sh` |
 //! | what a long backlog costs: disk, memory, opening | `benches/backlog/` |
+//! | restarts under load, the socket passed as systemd passes it: nobody is refused | `tests/system/restarts.sh` |
 //! | the unit, the sync before the answer | `tests/run`, `tests/system/` |
 
 pub mod alert;
