@@ -161,6 +161,7 @@
 //! | full disks, generations of the queue, clean stops, queues that are tried first | `src/spool/tests/space.rs`, `tests/system/full_disk.sh` |
 //! | what a long backlog costs: disk, memory, opening | `benches/backlog/` |
 //! | restarts under load, the socket passed as systemd passes it: nobody is refused | `tests/system/restarts.sh` |
+//! | `init`, typed on a terminal and in a script | `tests/system/init.sh`, `tests/it/init.rs` |
 //! | completions in their shells, manual pages | `tests/system/shells.sh`, `src/cli/man.rs` |
 //! | the unit, the sync before the answer | `tests/run`, `tests/system/` |
 

@@ -10,6 +10,7 @@ pub mod check;
 pub mod completions;
 pub mod config;
 pub mod demo;
+pub mod init;
 pub mod man;
 pub mod preset;
 pub mod probe;
@@ -87,6 +88,8 @@ pub struct Global {
 enum Verb {
     /// Run the daemon (systemd does this)
     Serve(serve::ServeArgs),
+    /// Write a first configuration, asking four questions
+    Init(init::InitArgs),
     /// Is this configuration right? Secrets, templates, ports, Freshdesk
     Check(check::CheckArgs),
     /// The effective configuration, and where each value was written
@@ -236,6 +239,7 @@ pub fn run() -> ExitCode {
     let mut screen = Screen::new(&cli.global.color);
     let outcome = match &cli.verb {
         Verb::Serve(args) => serve::run(&cli.global, args),
+        Verb::Init(args) => init::run(&cli.global, args, &mut screen),
         Verb::Check(args) => check::run(&cli.global, args, &mut screen),
         Verb::Config(args) => config::run(&cli.global, args, &mut screen),
         Verb::Reload => change::reload(&cli.global, &mut screen),
