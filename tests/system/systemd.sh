@@ -49,28 +49,55 @@ version() {
     dpkg-deb -R "$1" "$tree"
     sed -i "s/^Version: .*/Version: $2/" "$tree/DEBIAN/control"
     echo "# a line of the next version" >>"$tree/etc/deskspool/deskspool.toml"
-    dpkg-deb -Zgzip -z1 --root-owner-group -b "$tree" "$machine_room/root/root/deskspool_$2_amd64.deb" >/dev/null
+    dpkg-deb -Zgzip -z1 --root-owner-group -b "$tree" "$machine_room/root/root/next/deskspool_$2_amd64.deb" >/dev/null
 }
+units() { machine 'systemctl is-active deskspool.service deskspool.socket; systemctl is-enabled deskspool.service deskspool.socket' | tr '\n' ' ' | sed 's/ $//'; }
+freshdesk() { machine 'systemctl stop freshdesk 2>/dev/null; systemd-run --quiet --collect --unit=freshdesk /usr/bin/deskspool sandbox --plan unlimited'; }
 apt() { machine "DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --allow-downgrades -o Dpkg::Options::=--force-confold $1" 2>&1; }
 
 package=${PACKAGE:-$(ls -t target/packages/deskspool_*_amd64.deb | head -n 1)}
 root=${MACHINE_ROOT:-target/system/bookworm.tar}
 machine_root "$root" || { not_ok "a Debian to boot" "mmdebstrap failed" && exit 1; }
 machine_boot "$root" || { not_ok "a Debian to boot" "see above" && exit 1; }
-cp "$package" "$machine_room/root/root/deskspool_0.1.0-1_amd64.deb"
+cp "$package" "$machine_room/root/root/"
+mkdir "$machine_room/root/root/next"
 version "$package" 0.1.1-1
 
-# --- installed, not started ---
-said=$(apt ./deskspool_0.1.0-1_amd64.deb)
-shows "apt installs the package and says what is next" "Next: deskspool init" "$said"
-is "a fresh installation starts and enables nothing" "inactive inactive disabled disabled" \
-    "$(machine 'systemctl is-active deskspool.service deskspool.socket; systemctl is-enabled deskspool.service deskspool.socket' | tr '\n' ' ' | sed 's/ $//')"
-is "who may read what" "/etc/deskspool/deskspool.toml 640 root:deskspool /etc/deskspool/secrets 750 root:deskspool /var/lib/deskspool 700 deskspool:deskspool " \
-    "$(machine 'stat -c "%n %a %U:%G" /etc/deskspool/deskspool.toml /etc/deskspool/secrets /var/lib/deskspool' | tr '\n' ' ')"
-is "the files are as they were packaged" "" "$(machine 'dpkg --verify deskspool')"
+# --- as the README says ---
+# block N: the Nth block of commands of the README's "A first configuration".
+block() { awk -v wanted="$1" '/^## A first configuration/ {on = 1} !on {next} /^```/ {n++; next} n == 2 * wanted - 1 {print}' README.md; }
+# The one word that the README does not have: which Freshdesk it is.
+init() { machine_types "$1 --url http://127.0.0.1:8090" 'API key' sandbox-key 'Which platforms?' generic 'Public URL' https://hooks.acme.com; }
+while IFS= read -r line; do
+    case $line in
+    "apt install"*)
+        said=$(machine "$line" 2>&1)
+        shows "$line" "Next: deskspool init" "$said"
+        is "a fresh installation starts and enables nothing" "inactive inactive disabled disabled" "$(units)"
+        is "who may read what" "/etc/deskspool/deskspool.toml 640 root:deskspool /etc/deskspool/secrets 750 root:deskspool /var/lib/deskspool 700 deskspool:deskspool " \
+            "$(machine 'stat -c "%n %a %U:%G" /etc/deskspool/deskspool.toml /etc/deskspool/secrets /var/lib/deskspool' | tr '\n' ' ')"
+        is "the files are as they were packaged" "" "$(machine 'dpkg --verify deskspool')"
+        freshdesk
+        ;;
+    "deskspool init")
+        said=$(init "$line")
+        shows "$line" "systemctl enable --now deskspool" "$said"
+        is "what it wrote is for root and the daemon" "640 root:deskspool 640 root:deskspool " \
+            "$(machine 'stat -c "%a %U:%G" /etc/deskspool/deskspool.toml /etc/deskspool/secrets/generic' | tr '\n' ' ')"
+        ;;
+    *)
+        if said=$(machine "$line" 2>&1); then ok "$line"; else not_ok "$line" "$said"; fi
+        ;;
+    esac
+done < <(block 1)
+is "it runs, and will after a boot" "active active enabled enabled" "$(units)"
+is "the README's post is answered" '{"ok":true}' "$(machine "$(block 2)" 2>/dev/null)"
+until_ 30 is_idle
+is "one post, one ticket" "1 Where is my order?" "$(tickets) $(machine "curl -sS -u sandbox-key:X http://127.0.0.1:8090/api/v2/tickets" | grep -o 'Where is my order?' | head -n 1)"
+until_ 15 machine 'systemctl status deskspool | grep -q "Status: \"receiving 1"'
+shows "systemctl status tells how it stands" 'Status: "receiving 1/h, delivering 1/h; 0 waiting, 0 dead; freshdesk ok' "$(machine 'systemctl status deskspool' 2>&1)"
+is "the daemon is nobody" "deskspool" "$(machine 'stat -c %U /proc/$(systemctl show --value -p MainPID deskspool)')"
 
-# --- configured, checked, started ---
-machine 'systemd-run --quiet --unit=freshdesk /usr/bin/deskspool sandbox --plan unlimited'
 cat >"$machine_room/root/etc/deskspool/deskspool.toml" <<TOML
 [freshdesk]
 url = "http://127.0.0.1:8090"
@@ -84,17 +111,7 @@ disk_free_min = "1MiB"
 preset = "generic@1"
 secret = { file = "/etc/deskspool/secrets/chat" }
 TOML
-machine 'cd /etc/deskspool/secrets; umask 027; echo sandbox-key >freshdesk_api_key; echo chat-secret >chat; chgrp deskspool *'
-shows "deskspool check, as root" "valid" "$(machine 'deskspool check' 2>&1)"
-said=$(machine 'systemctl enable --now deskspool' 2>&1)
-is "systemctl enable --now deskspool" "active active enabled enabled" \
-    "$(machine 'systemctl is-active deskspool.service deskspool.socket; systemctl is-enabled deskspool.service deskspool.socket' | tr '\n' ' ' | sed 's/ $//')"
-is "one post is answered" 200 "$(event first)"
-until_ 30 is_idle
-is "one post, one ticket" 1 "$(tickets)"
-until_ 15 machine 'systemctl status deskspool | grep -q "Status: \"receiving"'
-shows "systemctl status tells how it stands" 'Status: "receiving 1/h, delivering 1/h; 0 waiting, 0 dead; freshdesk ok' "$(machine 'systemctl status deskspool' 2>&1)"
-is "the daemon is nobody" "deskspool" "$(machine 'stat -c %U /proc/$(systemctl show --value -p MainPID deskspool)')"
+machine 'cd /etc/deskspool/secrets; umask 027; echo chat-secret >chat; chgrp deskspool chat; systemctl reload deskspool' || not_ok "another configuration" "$(machine 'journalctl -u deskspool -o cat -n 9')"
 
 # --- the journal ---
 machine "curl -sS -o /dev/null -H 'Authorization: wrong' -d '{}' http://127.0.0.1:8085/in/chat"
@@ -119,14 +136,14 @@ fi
 is "and the old one goes on" "$pid 200" "$(property MainPID) $(event after-bad-reload)"
 
 # --- upgrades that meet a bad configuration ---
-said=$(apt "--reinstall ./deskspool_0.1.0-1_amd64.deb")
+said=$(apt "--reinstall ./deskspool_*.deb")
 shows "an upgrade that refuses the configuration warns" "deskspool was not restarted" "$said"
 is "and leaves the old daemon running" "$pid 200" "$(property MainPID) $(event after-refused-upgrade)"
 machine 'cp -p /root/good.toml /etc/deskspool/deskspool.toml; systemctl restart deskspool' || not_ok "restart with the mended configuration" "$(machine 'systemctl status deskspool')"
 
 # --- killed ---
-machine 'systemctl stop freshdesk; deskspool pause delivery' >/dev/null
-machine 'systemd-run --quiet --unit=freshdesk /usr/bin/deskspool sandbox --plan unlimited'
+machine 'deskspool pause delivery' >/dev/null
+freshdesk
 for n in 1 2 3 4 5; do event "before-kills-$n" >/dev/null; done
 restarts=$(property NRestarts)
 machine 'systemctl kill -s KILL deskspool'
@@ -190,7 +207,7 @@ is "LoadCredentialEncrypted=" "200 once" "$(event encrypted) $(until_ 30 is_idle
 # --- upgrade and downgrade ---
 load upgrade 300
 sleep 1
-said=$(apt ./deskspool_0.1.1-1_amd64.deb)
+said=$(apt ./next/deskspool_0.1.1-1_amd64.deb)
 kill "$loader"
 is "an upgrade is the new version" "0.1.1-1 active" "$(machine 'dpkg-query -W -f \${Version} deskspool; echo; systemctl is-active deskspool' | tr '\n' ' ' | sed 's/ $//')"
 met "an upgrade under load" upgrade
@@ -198,7 +215,7 @@ shows "an upgrade keeps the configuration" 'credential = "chat"' "$(machine 'cat
 is "and what was changed in the new one lies beside it" "# a line of the next version" "$(machine 'tail -n 1 /etc/deskspool/deskspool.toml.dpkg-dist')"
 machine 'deskspool pause delivery' >/dev/null
 event waits >/dev/null
-apt ./deskspool_0.1.0-1_amd64.deb >/dev/null
+apt ./deskspool_*.deb >/dev/null
 is "a downgrade on the same format keeps what waits" "0.1.0-1 1" "$(machine 'dpkg-query -W -f \${Version} deskspool; echo " $(deskspool status --json | grep -o "\"queued\":[0-9]*" | cut -d: -f2)"')"
 machine 'deskspool resume delivery; systemctl stop deskspool.socket deskspool.service' >/dev/null 2>&1
 
@@ -254,7 +271,7 @@ until_ 30 is_active && ok "mended, it starts" || not_ok "mended, it starts" "$(m
 said=$(machine 'DEBIAN_FRONTEND=noninteractive apt-get -qq remove -y deskspool' 2>&1)
 is "a removal stops it and closes its address" "inactive 000" "$(machine 'systemctl is-active deskspool.socket'; event gone 2>/dev/null)"
 is "and keeps events, configuration and secrets" "chat freshdesk_api_key 1" "$(machine 'ls /etc/deskspool/secrets; ls -d /var/lib/deskspool/journal | wc -l' | tr '\n' ' ' | sed 's/ $//')"
-apt ./deskspool_0.1.1-1_amd64.deb >/dev/null
+apt ./next/deskspool_0.1.1-1_amd64.deb >/dev/null
 machine 'systemctl start deskspool'
 shows "installed again, it knows what it knew" "first" "$(machine 'deskspool show 1')"
 said=$(machine 'DEBIAN_FRONTEND=noninteractive apt-get -qq purge -y deskspool' 2>&1)
