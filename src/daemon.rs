@@ -376,11 +376,10 @@ impl Daemon {
             from = last + 1;
             for (id, entry, _) in &page {
                 let was_missing = entry.reason == format!("source.{} is not configured", entry.source);
-                if entry.state == State::Held
-                    && was_missing
-                    && sources.contains_key(&entry.source)
-                    && let Err(error) = spool.touch(*id, Change::Retried)
-                {
+                if entry.state != State::Held || !was_missing || !sources.contains_key(&entry.source) {
+                    continue;
+                }
+                if let Err(error) = spool.touch(*id, Change::Retried) {
                     log::error!("envelope not released id={id} error={:?}", error.to_string());
                 }
             }

@@ -77,10 +77,7 @@ impl Probe {
 /// Waits for the child; `None` when it had to be killed. It never writes: its output closes when it ends.
 fn wait(mut child: Child, patience: Duration) -> io::Result<Option<ExitStatus>> {
     let output = child.stdout.take().expect("it was asked for");
-    let timeout = rustix::event::Timespec {
-        tv_sec: patience.as_secs().cast_signed(),
-        tv_nsec: i64::from(patience.subsec_nanos()),
-    };
+    let timeout = rustix::event::Timespec::try_from(patience).map_err(io::Error::other)?;
     let mut closing = [rustix::event::PollFd::new(&output, rustix::event::PollFlags::IN)];
     let ended = loop {
         match rustix::event::poll(&mut closing, Some(&timeout)) {
