@@ -223,14 +223,20 @@ impl Daemon {
             }
         });
         daemon.release_configured();
-        let control = match &places.passed.control {
-            Some(passed) => passed.try_clone().and_then(|passed| Control::take(passed, daemon.rooms.clone())),
-            None => Control::listen(&places.control, daemon.rooms.clone()),
-        };
-        let control = control.map_err(|error| StartError::Control { path: places.control.clone(), error })?;
-        *daemon.control.lock().unwrap_or_else(PoisonError::into_inner) = Some(control);
+        daemon.start_control(places)?;
         daemon.start_beside_the_road(places)?;
         Ok((daemon, recovery))
+    }
+
+    /// The control socket: ours, or the one that systemd holds.
+    fn start_control(&self, places: &Places) -> Result<(), StartError> {
+        let control = match &places.passed.control {
+            Some(passed) => passed.try_clone().and_then(|passed| Control::take(passed, self.rooms.clone())),
+            None => Control::listen(&places.control, self.rooms.clone()),
+        };
+        let control = control.map_err(|error| StartError::Control { path: places.control.clone(), error })?;
+        *self.control.lock().unwrap_or_else(PoisonError::into_inner) = Some(control);
+        Ok(())
     }
 
     /// What looks on: the history, the alerts, the status page.
