@@ -206,9 +206,11 @@ is "LoadCredentialEncrypted=" "200 once" "$(event encrypted) $(until_ 30 is_idle
 # --- upgrade and downgrade ---
 load upgrade
 sleep 1
+pid=$(property MainPID)
 said=$(apt ./next/deskspool_0.1.1-1_amd64.deb)
 kill "$loader"
-is "an upgrade is the new version" "0.1.1-1 active" "$(machine 'dpkg-query -W -f \${Version} deskspool; echo; systemctl is-active deskspool' | tr '\n' ' ' | sed 's/ $//')"
+is "an upgrade is the new version, restarted" "0.1.1-1 active yes" \
+    "$(machine 'dpkg-query -W -f \${Version} deskspool; echo " $(systemctl is-active deskspool)"') $([ "$(property MainPID)" = "$pid" ] || echo yes)"
 met "an upgrade under load" upgrade
 shows "an upgrade keeps the configuration" 'credential = "chat"' "$(machine 'cat /etc/deskspool/deskspool.toml')"
 is "and what was changed in the new one lies beside it" "# a line of the next version" "$(machine 'tail -n 1 /etc/deskspool/deskspool.toml.dpkg-dist')"
