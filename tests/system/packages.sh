@@ -13,9 +13,9 @@ not_ok() { echo "not ok $1: $2"; }
 shows() { case $3 in *"$2"*) ok "$1" ;; *) not_ok "$1" "no \"$2\" in: $3" ;; esac; }
 is() { if [ "$2" = "$3" ]; then ok "$1"; else not_ok "$1" "wanted \"$2\", got \"$3\""; fi; }
 
-deb=$(ls -t target/packages/deskspool_*.deb | head -n 1)
-rpm=$(ls -t target/packages/deskspool-*.rpm | head -n 1)
-tarball=$(ls -t target/packages/deskspool-*-linux.tar.gz | head -n 1)
+deb=$(ls -t target/packages/deskspool_*_"$(dpkg --print-architecture)".deb | head -n 1)
+rpm=$(ls -t target/packages/deskspool-*."$(uname -m)".rpm | head -n 1)
+tarball=$(ls -t target/packages/deskspool-*-"$(uname -m)"-linux.tar.gz | head -n 1)
 
 # --- on paper ---
 if said=$(lintian --allow-root --fail-on error,warning "$deb" 2>&1); then ok "lintian has neither errors nor warnings"; else

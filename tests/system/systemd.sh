@@ -49,19 +49,21 @@ version() {
     dpkg-deb -R "$1" "$tree"
     sed -i "s/^Version: .*/Version: $2/" "$tree/DEBIAN/control"
     echo "# a line of the next version" >>"$tree/etc/deskspool/deskspool.toml"
-    dpkg-deb -Zgzip -z1 --root-owner-group -b "$tree" "$machine_room/root/root/next/deskspool_$2_amd64.deb" >/dev/null
+    dpkg-deb -Zgzip -z1 --root-owner-group -b "$tree" "$machine_room/root/root/next/deskspool_$2.deb" >/dev/null
 }
 units() { machine 'systemctl is-active deskspool.service deskspool.socket; systemctl is-enabled deskspool.service deskspool.socket' | tr '\n' ' ' | sed 's/ $//'; }
 freshdesk() { machine 'systemctl stop "freshdesk-*" 2>/dev/null; systemd-run --quiet --collect --unit=freshdesk-$RANDOM /usr/bin/deskspool sandbox --plan unlimited'; }
 apt() { machine "DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --allow-downgrades -o Dpkg::Options::=--force-confold $1" 2>&1; }
 
-package=${PACKAGE:-$(ls -t target/packages/deskspool_*_amd64.deb | head -n 1)}
+package=${PACKAGE:-$(ls -t target/packages/deskspool_*_"$(dpkg --print-architecture)".deb | head -n 1)}
+this=$(dpkg-deb -f "$package" Version)
+newer=$this.newer
 root=${MACHINE_ROOT:-target/system/bookworm.tar}
 machine_root "$root" || { not_ok "a Debian to boot" "mmdebstrap failed" && exit 1; }
 machine_boot "$root" || { not_ok "a Debian to boot" "see above" && exit 1; }
 cp "$package" "$machine_room/root/root/"
 mkdir "$machine_room/root/root/next"
-version "$package" 0.1.1-1
+version "$package" "$newer"
 
 # --- as the README says ---
 # block N: the Nth block of commands of the README's "A first configuration".
@@ -207,9 +209,9 @@ is "LoadCredentialEncrypted=" "200 once" "$(event encrypted) $(until_ 30 is_idle
 load upgrade
 sleep 1
 pid=$(property MainPID)
-said=$(apt ./next/deskspool_0.1.1-1_amd64.deb)
+said=$(apt "./next/deskspool_$newer.deb")
 kill "$loader"
-is "an upgrade is the new version, restarted" "0.1.1-1 active yes" \
+is "an upgrade is the new version, restarted" "$newer active yes" \
     "$(machine 'dpkg-query -W -f \${Version} deskspool; echo " $(systemctl is-active deskspool)"') $([ "$(property MainPID)" = "$pid" ] || echo yes)"
 met "an upgrade under load" upgrade
 shows "an upgrade keeps the configuration" 'credential = "chat"' "$(machine 'cat /etc/deskspool/deskspool.toml')"
@@ -217,28 +219,29 @@ is "and what was changed in the new one lies beside it" "# a line of the next ve
 machine 'deskspool pause delivery' >/dev/null
 event waits >/dev/null
 apt ./deskspool_*.deb >/dev/null
-is "a downgrade on the same format keeps what waits" "0.1.0-1 1" "$(machine 'dpkg-query -W -f \${Version} deskspool; echo " $(deskspool status --json | grep -o "\"queued\":[0-9]*" | cut -d: -f2)"')"
+is "a downgrade on the same format keeps what waits" "$this 1" "$(machine 'dpkg-query -W -f \${Version} deskspool; echo " $(deskspool status --json | grep -o "\"queued\":[0-9]*" | cut -d: -f2)"')"
 machine 'deskspool resume delivery; systemctl stop deskspool.socket deskspool.service' >/dev/null 2>&1
 
-# format NUMBER: the newest segment of the journal says it is of that format.
+# format NUMBER: the newest segment of the journal says from now on that it is of that format; prints what it said.
 format() {
     python3 - "$machine_room/root/var/lib/deskspool/journal" "$1" <<'PY'
 import os, struct, sys, zlib
 newest = os.path.join(sys.argv[1], max(name for name in os.listdir(sys.argv[1]) if name.endswith(".seg")))
 with open(newest, "r+b") as file:
     head = bytearray(file.read(64))
+    print(struct.unpack("<I", head[8:12])[0])
     head[8:12] = struct.pack("<I", int(sys.argv[2]))
     head[12:16] = struct.pack("<I", zlib.crc32(bytes(head[:12] + head[16:])))
     file.seek(0)
     file.write(head)
 PY
 }
-format 9
+format=$(format 999)
 before=$(machine 'cd /var/lib/deskspool/journal && sha256sum *')
 machine 'timeout 20 systemctl start --no-block deskspool.service; sleep 2; systemctl stop deskspool.socket deskspool.service' >/dev/null 2>&1
 shows "a downgrade below the format of the spool is refused" "was written by a newer deskspool" "$(machine 'journalctl -u deskspool -o cat -n 20')"
 is "and changes nothing" "$before" "$(machine 'cd /var/lib/deskspool/journal && sha256sum *')"
-format 1
+format "$format" >/dev/null
 machine 'systemctl reset-failed deskspool.socket deskspool.service; systemctl start deskspool'
 until_ 30 is_idle
 is "with the right version it goes on where it was" 200 "$(event after-downgrade)"
@@ -272,7 +275,7 @@ until_ 30 is_active && ok "mended, it starts" || not_ok "mended, it starts" "$(m
 said=$(machine 'DEBIAN_FRONTEND=noninteractive apt-get -qq remove -y deskspool' 2>&1)
 is "a removal stops it and closes its address" "inactive 000" "$(machine 'systemctl is-active deskspool.socket') $(event gone 2>/dev/null)"
 is "and keeps events, configuration and secrets" "chat freshdesk_api_key 1" "$(machine 'ls /etc/deskspool/secrets; ls -d /var/lib/deskspool/journal | wc -l' | tr '\n' ' ' | sed 's/ $//')"
-apt ./next/deskspool_0.1.1-1_amd64.deb >/dev/null
+apt "./next/deskspool_$newer.deb" >/dev/null
 machine 'systemctl start deskspool'
 shows "installed again, it knows what it knew" "1  delivered  generic" "$(machine 'deskspool show 1')"
 said=$(machine 'DEBIAN_FRONTEND=noninteractive apt-get -qq purge -y deskspool' 2>&1)
