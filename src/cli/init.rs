@@ -54,7 +54,7 @@ pub struct InitArgs {
     /// NAME=FILE: the secret that a platform made, as Stripe does; may be repeated
     #[arg(long = "secret-file", value_name = "NAME=FILE")]
     secret_files: Vec<String>,
-    /// What platforms will call before /in/…: https://hooks.acme.com
+    /// What platforms will call before /in/…, with https:// in front
     #[arg(long, value_name = "URL")]
     public_url: Option<String>,
     /// Where events are kept [default: /var/lib/deskspool]
