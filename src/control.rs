@@ -8,6 +8,10 @@
 //! | `GET /status` | a [`Snapshot`](crate::status::Snapshot) |
 //! | `GET /queue?…` | one [`Row`] per line |
 //! | `GET /envelope/ID` | an [`EnvelopeView`], 404 when unknown |
+//! | `GET /export?at=…` | a page of [`Line`](wire::Line)s, and a line that says where to go on |
+//! | `GET /log?at=…` | a page of [`Seen`](crate::status::Seen), likewise |
+//! | `GET /follow?after=…` | what came since, after a line that says what to ask next |
+//! | `POST /import?line=…` | takes lines of an export, answers a [`Brought`](import::Brought) |
 //! | `GET /refused?source=…` | one [`RefusedView`](crate::status::refused::RefusedView) per line |
 //! | `GET /capture?source=…&as=…` | a [`Captured`], when one comes |
 //! | `DELETE /capture?as=…` | nothing; who asked waits no more |
@@ -18,14 +22,19 @@
 
 mod aside;
 pub mod client;
+mod events;
+mod export;
+pub mod import;
 mod listing;
+mod reader;
 pub mod view;
+pub mod wire;
 
 use crate::capture::{Captured, Captures};
 use crate::clock::Clock;
 use crate::dispatch::{Dispatch, Planner};
 use crate::pauses::Pauses;
-use crate::spool::{Change, Entry, Envelope, Id, PAGE, QueueError, Spool, State, Touched};
+use crate::spool::{Change, Entry, Envelope, Id, PAGE, QueueError, Spool, Touched};
 use crate::status::snapshot::Daemon;
 use crate::status::{Tally, snapshot};
 use listing::{Lines, Listing};
@@ -45,9 +54,12 @@ use tiny_http::{Method, Request, Response, Server};
 use view::{Aside, Done, EnvelopeView, Filter, Row, Selection};
 
 pub use aside::paused_reason;
+pub use reader::Reader;
 
 /// A selection is a few numbers and words.
 const BODY_BYTES_MAX: u64 = 1 << 20;
+/// One event of `server.body_max`, escaped, is the largest line; so many bytes are read of it.
+const IMPORT_BYTES_MAX: u64 = 128 << 20;
 
 /// What is over by itself is looked at again so long after a bug.
 const AFTER_PANIC: Duration = Duration::from_secs(60);
@@ -100,7 +112,8 @@ pub enum Refused {
 }
 
 impl Refused {
-    fn status(&self) -> u16 {
+    /// The HTTP status that says so.
+    pub fn status(&self) -> u16 {
         match self {
             Refused::NotFound => 404,
             Refused::Usage(_) => 400,
@@ -210,7 +223,7 @@ impl Rooms {
     fn list(&self, request: Request, query: &str) {
         let filter = Filter::of_query(query).map_err(Refused::Usage);
         let filter = filter.as_ref();
-        let responded = match filter.map(|filter| Lines::of(Listing::new(self, filter))) {
+        let responded = match filter.map(|filter| Lines::of(Listing::new(self.reader(), filter))) {
             Ok(Ok(lines)) => request.respond(Response::new(200.into(), Vec::new(), lines, None, None)),
             Ok(Err(refused)) => request.respond(refusal(&refused)),
             Err(refused) => request.respond(refusal(refused)),
@@ -230,7 +243,14 @@ impl Rooms {
                 Ok(String::new())
             }
             (Method::Get, "/refused") => Ok(self.refused(query)),
-            (Method::Get, _) if path.starts_with("/envelope/") => self.show(&path["/envelope/".len()..]),
+            (Method::Get, "/follow") => events::live(self.tally.recent(), query, self.clock.now()),
+            (Method::Get, _) => self.reader().answer(path, query)?.ok_or(Refused::NotFound),
+            (Method::Post, "/import") => {
+                let mut lines = String::new();
+                request.as_reader().take(IMPORT_BYTES_MAX).read_to_string(&mut lines)?;
+                let first = parameter(query, "line").parse().unwrap_or(1);
+                self.import(&lines, first).map(|brought| json(&brought))
+            }
             (Method::Post, "/count") => {
                 self.select(request, |ids| ids.iter().map(|id| self.look_up(*id)).collect())
             }
@@ -270,20 +290,25 @@ impl Rooms {
         views.iter().map(|view| json(view) + "\n").collect()
     }
 
-    fn show(&self, id: &str) -> Result<String, Refused> {
-        let id: Id = id.parse().map_err(|_| Refused::NotFound)?;
-        self.look(id)?.map(|view| json(&view)).ok_or(Refused::NotFound)
+    /// What reading verbs are answered from.
+    pub fn reader(&self) -> Reader<'_> {
+        Reader {
+            spool: &self.spool,
+            clock: &*self.clock,
+            pauses: &self.pauses,
+            label: &*self.label,
+            plan: &*self.plan,
+        }
     }
 
     /// One envelope, whole; none when there is no such.
     pub fn look(&self, id: Id) -> Result<Option<EnvelopeView>, Refused> {
-        if let Some((entry, in_flight)) = self.spool.entry(id)? {
-            let envelope = self.spool.envelope(&entry)?;
-            let planned = (self.plan)(&envelope, entry.ticket.filter(|_| !entry.opened));
-            let row = self.row(id, &entry, in_flight)?;
-            return Ok(Some(EnvelopeView::waiting(row, &entry, &envelope, &planned)));
-        }
-        Ok(self.spool.settled(id)?.map(|settled| EnvelopeView::settled(id, &settled)))
+        self.reader().look(id)
+    }
+
+    /// An unsettled envelope as it stands in a listing.
+    pub fn row(&self, id: Id, entry: &Entry, in_flight: bool) -> Result<Row, Refused> {
+        self.reader().row(id, entry, in_flight)
     }
 
     /// What a verb would meet.
@@ -334,7 +359,7 @@ impl Rooms {
         if !selection.ids.is_empty() {
             return Ok(());
         }
-        let mut listing = Listing::new(self, &selection.filter);
+        let mut listing = Listing::new(self.reader(), &selection.filter);
         while let Some(rows) = listing.page()? {
             let is_here = |row: &Row| row.state != "delivered" && row.state != "dropped";
             let waiting = rows.into_iter().filter(is_here);
@@ -344,25 +369,6 @@ impl Rooms {
             }
         }
         Ok(())
-    }
-
-    /// An unsettled envelope as it stands in a listing.
-    pub fn row(&self, id: Id, entry: &Entry, in_flight: bool) -> Result<Row, Refused> {
-        let envelope = self.spool.envelope(entry).ok();
-        let waits = matches!(entry.state, State::Queued | State::Deferred) && !in_flight;
-        let waits_for = if waits { self.spool.waits_for(id, entry)? } else { None };
-        let requester = envelope.as_ref().and_then(|envelope| {
-            // A mapping that panics must not take the listing with it.
-            catch_unwind(AssertUnwindSafe(|| (self.label)(envelope))).ok().flatten()
-        });
-        let mut row = Row::waiting(id, entry, in_flight, self.clock.now());
-        row.waits_for = waits_for;
-        row.requester = requester;
-        if let Some(envelope) = envelope {
-            row.conversation = envelope.conversation;
-            row.event = envelope.event_id;
-        }
-        Ok(row)
     }
 }
 

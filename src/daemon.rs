@@ -3,6 +3,8 @@
 //! `serve`, the demo and the tests start the same daemon. It owns every room; it does none of their work.
 
 mod alarm;
+mod rest;
+mod sources;
 mod watch;
 
 use crate::backoff::Backoff;
@@ -17,7 +19,7 @@ use crate::page::{Asks, Page};
 use crate::pauses::{DELIVERY, Pauses};
 use crate::source::table::{SourceTable, TicketTable};
 use crate::source::{Credentials, Layer, Source, Sources};
-use crate::spool::{Change, Envelope, Limits, OpenError, Probe, Recovery, Spool, State};
+use crate::spool::{Envelope, Limits, OpenError, Probe, Recovery, Spool};
 use crate::status::listener::Listener;
 use crate::status::snapshot::Daemon as Facts;
 use crate::status::{Snapshot, Tally, snapshot};
@@ -28,6 +30,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 use thiserror::Error;
+
+pub use rest::AtRest;
 
 use alarm::Alarm;
 use watch::Watch;
@@ -222,7 +226,7 @@ impl Daemon {
                 current: Mutex::new(loaded),
             }
         });
-        daemon.release_configured();
+        daemon.follow_sources();
         daemon.start_control(places)?;
         daemon.start_beside_the_road(places)?;
         Ok((daemon, recovery))
@@ -358,38 +362,13 @@ impl Daemon {
         self.rooms.tally.mark("reloaded");
         *current = loaded;
         drop(current);
-        self.release_configured();
+        self.follow_sources();
         log::info!("{}", text.replace('\n', "; "));
         Ok(text)
     }
 
     fn facts(&self) -> std::sync::RwLockReadGuard<'_, Facts> {
         self.rooms.daemon.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Envelopes that were held because their source was gone go on when it is back.
-    fn release_configured(&self) {
-        let sources = sources_of(&self.sources);
-        let spool = &self.rooms.spool;
-        let is_held =
-            |counts: &(String, State, u64)| counts.1 == State::Held && sources.contains_key(&counts.0);
-        if !spool.counts().iter().any(is_held) {
-            return;
-        }
-        let mut from = 0;
-        while let Ok(page) = spool.entries(from) {
-            let Some((last, ..)) = page.last() else { break };
-            from = last + 1;
-            for (id, entry, _) in &page {
-                let was_missing = entry.reason == format!("source.{} is not configured", entry.source);
-                if entry.state != State::Held || !was_missing || !sources.contains_key(&entry.source) {
-                    continue;
-                }
-                if let Err(error) = spool.touch(*id, Change::Retried) {
-                    log::error!("envelope not released id={id} error={:?}", error.to_string());
-                }
-            }
-        }
     }
 
     /// Stops in order: no new connections, answers what is in, lets attempts end, writes everything down.

@@ -17,7 +17,7 @@ use crate::pauses::Pauses;
 use crate::source::{EventDraft, RequestContext, Source, Sources, Verdict};
 use crate::spool::{Envelope, PutError, Receipt, Spool, hash_of};
 use crate::status::refused::{NO_SOURCE, Refused, brought, masked};
-use crate::status::{Count, Tally};
+use crate::status::{Count, Seen, Tally};
 use crate::verify::{Evidence, Handshake, Refusal};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -297,6 +297,7 @@ impl Intake {
         let mut envelopes = Vec::with_capacity(drafts.len());
         let mut filtered = 0;
         let mut event = String::new();
+        let mut names = Vec::new();
         let mut bytes = 0;
         for draft in drafts {
             let born_dead = match draft.verdict {
@@ -315,6 +316,7 @@ impl Intake {
             };
             bytes += draft.body.len();
             event.clone_from(&draft.event_id);
+            names.push((draft.event_id.clone(), draft.conversation.clone()));
             envelopes.push(envelope(source, &incoming, draft, born_dead));
         }
         self.tally.count(source, Count::Filtered, filtered);
@@ -334,6 +336,9 @@ impl Intake {
             tally.meters().answered(&source, took);
             let answer = account(&tally, &source, result.as_ref()).unwrap_or(answer);
             reply(incoming.request, answer);
+            if let Ok(receipt) = &result {
+                remember(&tally, clock.now(), &source, (&names, receipt));
+            }
             log_put(&source, &event, (bytes, took), &result);
         });
     }
@@ -397,6 +402,20 @@ fn account(tally: &Tally, source: &str, result: Result<&Receipt, &PutError>) -> 
     }
 }
 
+/// For whoever follows the log. Which of several events are the new ones is not known when there were duplicates.
+fn remember(tally: &Tally, now: Timestamp, source: &str, (names, receipt): (&[(String, String)], &Receipt)) {
+    let base = Seen { source: source.to_owned(), ..Seen::default() }.at(now);
+    let all_new = receipt.duplicates == 0;
+    for (index, id) in receipt.ids.iter().enumerate() {
+        let (event, conversation) = names.get(index).filter(|_| all_new).cloned().unwrap_or_default();
+        tally.recent().add(Seen { id: Some(*id), event, conversation, ..base.clone() }.what("accepted"));
+    }
+    for _ in 0..receipt.duplicates {
+        let (event, conversation) = names.first().filter(|_| names.len() == 1).cloned().unwrap_or_default();
+        tally.recent().add(Seen { event, conversation, ..base.clone() }.what("duplicate"));
+    }
+}
+
 fn log_put(source: &str, event: &str, (bytes, took): (usize, Duration), result: &Result<Receipt, PutError>) {
     let took = took.as_secs_f64() * 1000.0;
     match result {
@@ -430,6 +449,7 @@ fn envelope(source: &str, incoming: &Incoming, draft: EventDraft, born_dead: Opt
         context: draft.context,
         body: draft.body,
         born_dead,
+        origin: None,
     }
 }
 

@@ -114,6 +114,13 @@ impl Pauses {
         self.change(|stored| stored.holds.push(TimedHold { ids: ids.to_vec(), until: until.0 }))
     }
 
+    /// When an envelope is to be released, if a hold of it ends by itself.
+    pub fn held_until(&self, id: u64) -> Option<Timestamp> {
+        let stored = self.stored();
+        let hold = stored.holds.iter().find(|hold| hold.ids.contains(&id));
+        hold.map(|hold| Timestamp(hold.until))
+    }
+
     /// Forgets when these were to be released: an admin has decided anew.
     pub fn forget(&self, ids: &[u64]) -> io::Result<()> {
         if self.stored().holds.is_empty() {

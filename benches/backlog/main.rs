@@ -124,6 +124,7 @@ fn event(number: u64) -> Envelope {
         context: b"{}".to_vec(),
         body,
         born_dead: None,
+        origin: None,
     }
 }
 

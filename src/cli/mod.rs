@@ -3,6 +3,7 @@
 //! Exit codes: 0 fine, 1 the asked thing is not fine, 2 usage, 3 daemon not reachable, 130 interrupted.
 
 mod account;
+mod answer;
 mod aside;
 pub mod capture;
 pub mod change;
@@ -10,10 +11,14 @@ pub mod check;
 pub mod completions;
 pub mod config;
 pub mod demo;
+pub mod drain;
+pub mod export;
 pub mod init;
+pub mod log;
 pub mod man;
 pub mod preset;
 pub mod probe;
+pub mod progress;
 pub mod queue;
 pub mod refused;
 pub mod render;
@@ -26,6 +31,7 @@ pub mod trial;
 
 use crate::control::client::{AskError, Daemon};
 use crate::control::view::Filter;
+use crate::spool::OpenError;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use render::Screen;
 use std::io;
@@ -97,12 +103,14 @@ enum Verb {
     /// Apply the configuration; tells what changed and what needs a restart
     Reload,
     /// One screen: is it receiving, is it delivering, what needs me
-    Status,
+    Status(status::StatusArgs),
     /// What is waiting
-    #[command(visible_alias = "mailq")]
+    #[command(visible_alias = "mailq", after_help = queue::EXAMPLES)]
     Queue(FilterArgs),
     /// One envelope, its attempts, what it would write
     Show(show::ShowArgs),
+    /// What happened, one line per event and attempt
+    Log(log::LogArgs),
     /// The last requests that were turned away, and why
     Refused(refused::RefusedArgs),
     /// Make envelopes due now
@@ -123,6 +131,12 @@ enum Verb {
     Capture(capture::CaptureArgs),
     /// What is known of each platform: the list, or one file
     Preset(preset::PresetArgs),
+    /// Pause intake and wait until everything is delivered
+    Drain(drain::DrainArgs),
+    /// All that waits, as lines of JSON: for another host, or to keep
+    Export(export::ExportArgs),
+    /// Take over what another host exported
+    Import(export::ImportArgs),
     /// Save what can be read of a damaged spool; the daemon must be stopped
     Salvage(salvage::SalvageArgs),
     /// A local stand-in for Freshdesk, with a page that shows the tickets
@@ -199,6 +213,8 @@ pub enum Failure {
     Usage(String),
     /// The daemon cannot be asked, or said no.
     Ask(AskError),
+    /// No daemon runs, and its spool cannot be read either: exit 3.
+    AtRest(AskError, OpenError),
     /// Anything else: exit 1.
     Other(anyhow::Error),
 }
@@ -243,9 +259,10 @@ pub fn run() -> ExitCode {
         Verb::Check(args) => check::run(&cli.global, args, &mut screen),
         Verb::Config(args) => config::run(&cli.global, args, &mut screen),
         Verb::Reload => change::reload(&cli.global, &mut screen),
-        Verb::Status => status::run(&cli.global, &mut screen),
+        Verb::Status(args) => status::run(&cli.global, args, &mut screen),
         Verb::Queue(args) => queue::run(&cli.global, args, &mut screen),
         Verb::Show(args) => show::run(&cli.global, args, &mut screen),
+        Verb::Log(args) => log::run(&cli.global, args, &mut screen),
         Verb::Refused(args) => refused::run(&cli.global, args, &mut screen),
         Verb::Retry(args) => change::retry(&cli.global, args, &mut screen),
         Verb::Hold(args) => aside::hold(&cli.global, args, &mut screen),
@@ -256,6 +273,9 @@ pub fn run() -> ExitCode {
         Verb::Try(args) => trial::run(&cli.global, args, &mut screen),
         Verb::Capture(args) => capture::run(&cli.global, args, &mut screen),
         Verb::Preset(args) => preset::run(&cli.global, args, &mut screen),
+        Verb::Drain(args) => drain::run(&cli.global, args, &mut screen),
+        Verb::Export(args) => export::export(&cli.global, args),
+        Verb::Import(args) => export::import(&cli.global, args, &mut screen),
         Verb::Salvage(args) => salvage::run(&cli.global, args, &mut screen),
         Verb::Sandbox(args) => sandbox::run(args).map(|()| FINE).map_err(Failure::Other),
         Verb::Demo(args) => demo::run(args),
@@ -284,22 +304,11 @@ fn tell(failure: &Failure) -> u8 {
             eprintln!("error: {text}");
             2
         }
-        Failure::Ask(error) => {
-            eprintln!("error: {error}");
-            match error {
-                AskError::NotRunning(_) => {
-                    eprintln!("   = systemctl status deskspool; journalctl -u deskspool -n 50");
-                    NOT_REACHABLE
-                }
-                AskError::Denied(_) => {
-                    eprintln!(
-                        "   = join the group:  sudo usermod -aG deskspool $USER   (log in again), or use sudo"
-                    );
-                    NOT_REACHABLE
-                }
-                AskError::Broken { .. } => NOT_REACHABLE,
-                AskError::Refused { .. } => NOT_FINE,
-            }
+        Failure::Ask(error) => tell_unanswered(error),
+        Failure::AtRest(missing, error) => {
+            let code = tell_unanswered(missing);
+            answer::tell_unreadable(error);
+            code
         }
         // Whoever read us has seen enough.
         Failure::Other(error) if is_broken_pipe(error) => FINE,
@@ -307,6 +316,22 @@ fn tell(failure: &Failure) -> u8 {
             eprintln!("error: {error:#}");
             NOT_FINE
         }
+    }
+}
+
+fn tell_unanswered(error: &AskError) -> u8 {
+    eprintln!("error: {error}");
+    match error {
+        AskError::NotRunning(_) => {
+            eprintln!("   = systemctl status deskspool; journalctl -u deskspool -n 50");
+            NOT_REACHABLE
+        }
+        AskError::Denied(_) => {
+            eprintln!("   = join the group:  sudo usermod -aG deskspool $USER   (log in again), or use sudo");
+            NOT_REACHABLE
+        }
+        AskError::Broken { .. } => NOT_REACHABLE,
+        AskError::Refused { .. } => NOT_FINE,
     }
 }
 

@@ -8,11 +8,23 @@ use crate::status::Snapshot;
 /// Widest customer text in a row.
 const CUSTOMER_CHARS_MAX: usize = 24;
 
+/// What `--help` ends with.
+pub const EXAMPLES: &str = "\
+Examples:
+  deskspool queue
+  deskspool queue --state dead --since 2d
+  deskspool queue --json | jq -r 'select(.attempts > 3) | .id'
+
+Without a daemon it is read from the spool, which needs root or the user deskspool.
+--json, one per line: {\"id\":N,\"state\":…,\"source\":…,\"conversation\":…,\"requester\":…,\"event\":…,\"received_at\":…,
+  \"age_seconds\":N,\"attempts\":N,\"due_at\":…,\"due_seconds\":N,\"waits_for\":N,\"last_error\":…,\"ticket\":N}
+Exit codes: 0 fine, 2 usage, 3 neither daemon nor spool can be read.";
+
 /// Asks and prints.
 pub fn run(global: &Global, args: &FilterArgs, screen: &mut Screen) -> Outcome {
     let filter = args.filter()?;
-    let daemon = global.daemon();
-    let answer = daemon.get(&format!("/queue?{}", args.query()))?;
+    let mut answerer = global.answerer();
+    let answer = answerer.get(&format!("/queue?{}", args.query()))?;
     if global.json {
         screen.print(&answer)?;
         return Ok(FINE);
@@ -21,7 +33,7 @@ pub fn run(global: &Global, args: &FilterArgs, screen: &mut Screen) -> Outcome {
     let everything = filter.is_empty();
     let shown: Vec<&Row> = rows.iter().filter(|row| !everything || row.state != "dead").collect();
     if everything && shown.is_empty() {
-        let snapshot: Snapshot = serde_json::from_str(&daemon.get("/status")?)?;
+        let snapshot: Snapshot = serde_json::from_str(&answerer.get("/status")?)?;
         screen.line(&empty(&snapshot))?;
     } else if shown.is_empty() {
         screen.line("nothing matches")?;

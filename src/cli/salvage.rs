@@ -1,6 +1,7 @@
 //! `deskspool salvage [DIR]`: save what can be read of a damaged spool. Works without the daemon.
 
 use super::probe::PROBE_VERB;
+use super::progress::{Progress, Step};
 use super::render::{Screen, bytes};
 use super::{FINE, Failure, Global, NOT_FINE, Outcome};
 use crate::clock::SystemClock;
@@ -10,6 +11,7 @@ use clap::Args;
 use serde_json::json;
 use std::fmt::Write;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// `deskspool salvage`.
 #[derive(Args, Clone, Debug)]
@@ -25,7 +27,13 @@ pub fn run(global: &Global, args: &SalvageArgs, screen: &mut Screen) -> Outcome 
         directory.ok_or_else(|| Failure::Usage("which spool? deskspool salvage DIR".to_owned()))?;
     // Without the other process sled is opened in this one: nobody waits for it here.
     let probe = Probe::of_this_executable(PROBE_VERB).ok();
-    let salvaged = salvage(&directory, probe, SystemClock::new());
+    let progress = Mutex::new(Progress::new(global, false));
+    let tell = move |done: usize, total: usize| {
+        let step = Step { doing: "salvaging", done: done as u64, total: Some(total as u64) };
+        // Whoever does not listen any more is no reason to stop.
+        let _ = progress.lock().unwrap_or_else(PoisonError::into_inner).show(step);
+    };
+    let salvaged = salvage(&directory, (probe, Some(Arc::new(tell))), SystemClock::new());
     let salvaged = salvaged.map_err(|error| Failure::Other(error.into()))?;
     if global.json {
         screen.line(&as_json(&salvaged).to_string())?;

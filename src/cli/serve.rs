@@ -81,7 +81,7 @@ pub fn run(global: &Global, args: &ServeArgs) -> Outcome {
     Ok(FINE)
 }
 
-/// Starts the daemon; on a full disk, as soon as there is room. None when a signal said to stop before that.
+/// Starts the daemon; on a full disk, as soon as there is room, and when a verb reads the spool, as soon as it has. None when a signal said to stop before that.
 fn start(
     mut loaded: Loaded,
     (global, clock): (&Global, &Arc<SystemClock>),
@@ -90,6 +90,9 @@ fn start(
 ) -> anyhow::Result<Option<(Arc<Daemon>, Recovery)>> {
     loop {
         match Daemon::start(loaded, places, clock.clone(), broken_for_good) {
+            Err(StartError::Spool(error)) if error.is_being_read() => {
+                log::warn!("not started yet error={:?} next=\"tried every second\"", error.to_string());
+            }
             Err(StartError::Spool(error)) if error.is_full() => {
                 log::error!(
                     "not started error={:?} next=\"free some space; tried every second\"",

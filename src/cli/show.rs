@@ -9,6 +9,7 @@ use std::fmt::Write;
 
 /// `deskspool show`.
 #[derive(Args, Clone, Debug)]
+#[command(after_help = EXAMPLES)]
 pub struct ShowArgs {
     /// Number of the envelope
     id: u64,
@@ -20,16 +21,28 @@ pub struct ShowArgs {
     ticket: bool,
 }
 
+const EXAMPLES: &str = "\
+Examples:
+  deskspool show 10432
+  deskspool show 10432 --ticket                what would be written now (customer text)
+  deskspool show 10432 --json | jq .tries
+
+Without a daemon it is read from the spool, which needs root or the user deskspool.
+--json: the members of a line of  queue --json, and {\"kind\":…,\"peer\":…,\"bytes\":N,
+  \"tries\":[{\"number\":N,\"at\":…,\"took_seconds\":N,\"ended\":…,\"reason\":…}],\"will_do\":[…],
+  \"writes\":[…],\"body\":…,\"origin\":{\"spool\":…,\"id\":N}}
+Exit codes: 0 fine, 1 no such envelope, 2 usage, 3 neither daemon nor spool can be read.";
+
 /// Asks and prints.
 pub fn run(global: &Global, args: &ShowArgs, screen: &mut Screen) -> Outcome {
-    let answer = match global.daemon().get(&format!("/envelope/{}", args.id)) {
+    let answer = match global.answerer().get(&format!("/envelope/{}", args.id)) {
         Ok(answer) => answer,
-        Err(AskError::Refused { status: 404, .. }) => {
+        Err(Failure::Ask(AskError::Refused { status: 404, .. })) => {
             eprintln!("error: there is no envelope {}", args.id);
             eprintln!("   = deskspool queue; settled ones are remembered for spool.keep_delivered");
             return Ok(NOT_FINE);
         }
-        Err(error) => return Err(Failure::Ask(error)),
+        Err(failure) => return Err(failure),
     };
     let view: EnvelopeView = serde_json::from_str(&answer)?;
     if global.json {
@@ -84,6 +97,9 @@ pub fn render(view: &EnvelopeView) -> String {
     }
     if let Some(ticket) = row.ticket {
         line(&mut text, "ticket", &ticket.to_string());
+    }
+    if let Some(origin) = &view.origin {
+        line(&mut text, "origin", &format!("imported; {} in spool {}", origin.id, &origin.spool));
     }
     if !view.tries.is_empty() {
         text.push_str("  attempts\n");

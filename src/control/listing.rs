@@ -1,14 +1,15 @@
 //! A listing, page by page: what has been sent is forgotten, so that half a million rows cost no memory.
 
+use super::reader::Reader;
 use super::view::{Filter, Row};
-use super::{Refused, Rooms, json};
+use super::{Refused, json};
 use crate::clock::Timestamp;
 use crate::spool::{Id, hash_of};
 use std::io::{self, Read};
 
 /// Rows that pass a filter: settled ones first, then those that wait, each in order of arrival.
 pub(super) struct Listing<'a> {
-    rooms: &'a Rooms,
+    reader: Reader<'a>,
     filter: &'a Filter,
     now: Timestamp,
     stage: Stage,
@@ -22,22 +23,22 @@ enum Stage {
 }
 
 impl<'a> Listing<'a> {
-    pub(super) fn new(rooms: &'a Rooms, filter: &'a Filter) -> Listing<'a> {
+    pub(super) fn new(reader: Reader<'a>, filter: &'a Filter) -> Listing<'a> {
         let stage = if filter.wants_settled() { Stage::Settled(0) } else { Stage::Waiting(0) };
-        Listing { rooms, filter, now: rooms.clock.now(), stage }
+        Listing { reader, filter, now: reader.clock.now(), stage }
     }
 
     /// The rows of the next page, perhaps none; `None` at the end.
     pub(super) fn page(&mut self) -> Result<Option<Vec<Row>>, Refused> {
         match self.stage {
             Stage::Settled(from) => {
-                let page = self.rooms.spool.history(from)?;
+                let page = self.reader.spool.history(from)?;
                 self.stage = page.last().map_or(Stage::Waiting(0), |(last, _)| Stage::Settled(last + 1));
                 let rows = page.iter().map(|(id, settled)| Row::settled(*id, settled, self.now));
                 Ok(Some(rows.filter(|row| self.filter.passes(row)).collect()))
             }
             Stage::Waiting(from) => {
-                let page = self.rooms.spool.entries(from)?;
+                let page = self.reader.spool.entries(from)?;
                 self.stage = page.last().map_or(Stage::Over, |(last, ..)| Stage::Waiting(last + 1));
                 let mut rows = Vec::new();
                 for (id, entry, in_flight) in &page {
@@ -49,7 +50,7 @@ impl<'a> Listing<'a> {
                     if is_other || !self.filter.may_pass(entry, *in_flight, self.now) {
                         continue;
                     }
-                    rows.push(self.rooms.row(*id, entry, *in_flight)?);
+                    rows.push(self.reader.row(*id, entry, *in_flight)?);
                 }
                 rows.retain(|row| self.filter.passes(row));
                 Ok(Some(rows))
@@ -88,6 +89,6 @@ impl Read for Lines<'_> {
     }
 }
 
-fn lines(rows: &[Row]) -> Vec<u8> {
+pub(super) fn lines(rows: &[Row]) -> Vec<u8> {
     rows.iter().flat_map(|row| (json(row) + "\n").into_bytes()).collect()
 }

@@ -1,6 +1,7 @@
 //! What the control socket says: rows, envelopes, selections. These shapes are what `--json` prints; new
 //! members may appear, none disappears without a major version.
 
+use super::wire::OriginLine;
 use crate::clock::Timestamp;
 use crate::config::units::parse_duration;
 use crate::dispatch::Planned;
@@ -81,7 +82,7 @@ impl Row {
     }
 }
 
-fn state_word(state: State, in_flight: bool) -> &'static str {
+pub(super) fn state_word(state: State, in_flight: bool) -> &'static str {
     match (in_flight, state) {
         (true, _) => "in-flight",
         (_, State::Queued) => "queued",
@@ -170,10 +171,15 @@ impl Filter {
     /// Whether everything holds for this row.
     pub fn passes(&self, row: &Row) -> bool {
         (self.states.is_empty() || self.states.contains(&row.state))
-            && self.source.as_ref().is_none_or(|source| *source == row.source)
-            && self.conversation.as_ref().is_none_or(|key| *key == row.conversation)
             && self.since_seconds.is_none_or(|seconds| row.age_seconds <= seconds)
             && self.until_seconds.is_none_or(|seconds| row.age_seconds >= seconds)
+            && self.passes_beside_time(row)
+    }
+
+    /// Whether everything holds for this row but what concerns its state and its age.
+    pub fn passes_beside_time(&self, row: &Row) -> bool {
+        self.source.as_ref().is_none_or(|source| *source == row.source)
+            && self.conversation.as_ref().is_none_or(|key| *key == row.conversation)
             && self.matches.as_ref().is_none_or(|text| row_mentions(row, text))
     }
 }
@@ -253,6 +259,9 @@ pub struct EnvelopeView {
     pub writes: Vec<serde_json::Value>,
     /// Its event. Customer text.
     pub body: Option<String>,
+    /// Where it was before it was imported here.
+    #[serde(default)]
+    pub origin: Option<OriginLine>,
 }
 
 /// One attempt.
@@ -291,6 +300,22 @@ impl EnvelopeView {
             will_do,
             writes,
             body: Some(String::from_utf8_lossy(&envelope.body).into_owned()),
+            origin: envelope.origin.map(OriginLine::of),
+            row,
+        }
+    }
+
+    /// One whose record is damaged.
+    pub(super) fn unreadable(row: Row, entry: &Entry) -> EnvelopeView {
+        EnvelopeView {
+            kind: String::new(),
+            peer: None,
+            bytes: None,
+            tries: entry.tries.iter().map(TryView::of).collect(),
+            will_do: vec!["nothing: its text is lost".to_owned()],
+            writes: Vec::new(),
+            body: None,
+            origin: None,
             row,
         }
     }
@@ -305,6 +330,7 @@ impl EnvelopeView {
             will_do: Vec::new(),
             writes: Vec::new(),
             body: None,
+            origin: settled.origin.map(OriginLine::of),
         }
     }
 }

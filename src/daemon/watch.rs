@@ -1,11 +1,11 @@
 //! What the daemon writes down about itself: how things stand, every few seconds, and what became of attempts.
 
 use crate::control::Rooms;
-use crate::dispatch::{Noted, Observer};
+use crate::dispatch::{Noted, Observer, WAITS_FOR_MORE};
 use crate::freshdesk::write::Write;
-use crate::spool::Change;
+use crate::spool::{Change, Envelope};
 use crate::status::snapshot::gauges;
-use crate::status::{Count, Tally};
+use crate::status::{Count, Seen, Tally};
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -75,6 +75,9 @@ fn look(rooms: &Rooms) {
 pub(super) fn counting(tally: Arc<Tally>) -> Box<Observer> {
     Box::new(move |envelope, noted| {
         let (source, meters) = (envelope.source.as_str(), tally.meters());
+        if let Noted::Settled(change) = noted {
+            remember(&tally, envelope, change);
+        }
         match noted {
             Noted::Wrote(write) => meters.wrote(source, action(write)),
             Noted::Settled(Change::Delivered { ran, .. }) => meters.attempted(source, "delivered", ran.took),
@@ -93,6 +96,32 @@ pub(super) fn counting(tally: Arc<Tally>) -> Box<Observer> {
             Noted::Settled(_) => {}
         }
     })
+}
+
+/// For whoever follows the log.
+fn remember(tally: &Tally, envelope: &Envelope, change: &Change) {
+    let (what, ran, ticket, reason) = match change {
+        Change::Deferred { reason, .. } if reason == WAITS_FOR_MORE => return,
+        Change::Delivered { ticket, ran, .. } => ("delivered", Some(ran), *ticket, ""),
+        Change::Deferred { doubt, ran, reason, .. } => {
+            (if doubt.is_some() { "unknown" } else { "deferred" }, Some(ran), None, reason.as_str())
+        }
+        Change::Buried { ran, reason, .. } => ("dead", ran.as_ref(), None, reason.as_str()),
+        Change::Held { reason } => ("held", None, None, reason.as_str()),
+        Change::Begun { .. } | Change::Progressed { .. } | Change::Retried | Change::Dropped { .. } => return,
+    };
+    let seen = Seen {
+        id: Some(envelope.id),
+        source: envelope.source.clone(),
+        conversation: envelope.conversation.clone(),
+        event: envelope.event_id.clone(),
+        took_seconds: ran.map(|ran| ran.took.as_secs_f64()),
+        ticket,
+        reason: reason.to_owned(),
+        ..Seen::default()
+    };
+    let at = ran.map_or_else(|| tally.now(), |ran| ran.at);
+    tally.recent().add(seen.at(at).what(what));
 }
 
 /// The label of a write.

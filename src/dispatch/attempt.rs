@@ -178,7 +178,8 @@ impl Attempt<'_> {
     /// One write, looked for first when it may have been done before.
     fn write(&mut self, write: &Write, step: u32, doubt: Option<Doubt>) -> Go<()> {
         self.pause_if_told(doubt)?;
-        let marker = marker(&self.dispatch.spool.identity(), self.lease.envelope.id, step);
+        let (spool, id) = self.lease.envelope.marked_as(self.dispatch.spool.identity());
+        let marker = marker(&spool, id, step);
         if let Some(doubt) = doubt {
             if let Some(ticket) = self.look(write, &marker, doubt)? {
                 self.arrived(ticket);

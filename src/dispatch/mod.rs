@@ -18,6 +18,7 @@ mod tests;
 mod together;
 
 pub use account::{Account, Permit, Trouble};
+pub use together::WAITS_FOR_MORE;
 
 use crate::backoff::{Backoff, Dice};
 use crate::clock::Clock;
@@ -136,7 +137,7 @@ impl Running {
 }
 
 /// How delivery stands, for `status`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Standing {
     /// Why nothing is delivered, if nothing is.
     pub trouble: Option<Trouble>,

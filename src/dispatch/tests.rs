@@ -266,6 +266,7 @@ impl Rig {
             context: Vec::new(),
             body: body.into(),
             born_dead: None,
+            origin: None,
         };
         let id = self.spool().put_and_wait(vec![envelope]).unwrap().ids[0];
         // A put enters the queue a moment after it was answered.

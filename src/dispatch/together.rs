@@ -16,7 +16,7 @@ const NOTES_MAX: usize = 50;
 /// Bytes of them together; the first may be longer.
 const BYTES_MAX: usize = 64 * 1024;
 /// Why a note is not due yet.
-pub(super) const WAITS_FOR_MORE: &str = "waits for more of its conversation (followup.merge)";
+pub const WAITS_FOR_MORE: &str = "waits for more of its conversation (followup.merge)";
 
 impl Dispatch {
     /// A young note may be one of a burst: it is due when `followup.merge` is over. Settled when this is so.
@@ -73,7 +73,8 @@ impl Dispatch {
                 break;
             };
             bytes += body.len();
-            note.merged.push((body, marker(&identity, lease.envelope.id, 0)));
+            let (spool, id) = lease.envelope.marked_as(identity);
+            note.merged.push((body, marker(&spool, id, 0)));
             with.push(lease);
         }
         row.for_each(|lease| self.spool.give_back(lease.envelope.id));

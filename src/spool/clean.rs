@@ -66,9 +66,19 @@ pub fn take(directory: &Path, files: &Files, segments: &[u64]) -> io::Result<Opt
     };
     files.ground().disk.remove(&path)?;
     files.ground().disk.sync_directory(directory)?;
-    let Ok((clean, state)) = decode(files.identity(), &bytes) else { return Ok(None) };
+    Ok(said(directory, (files, segments), &bytes))
+}
+
+/// What the mark says, if there is one and the disk is still as it says; it stays.
+pub fn look(directory: &Path, files: &Files, segments: &[u64]) -> Option<Clean> {
+    let bytes = fs::read(directory.join(NAME)).ok()?;
+    said(directory, (files, segments), &bytes)
+}
+
+fn said(directory: &Path, (files, segments): (&Files, &[u64]), bytes: &[u8]) -> Option<Clean> {
+    let (clean, state) = decode(files.identity(), bytes).ok()?;
     let is_as_it_was = state_of(directory, files, segments).is_ok_and(|now| now == state);
-    Ok(Some(clean).filter(|_| is_as_it_was))
+    Some(clean).filter(|_| is_as_it_was)
 }
 
 fn seal(identity: &Identity, payload: &[u8]) -> u32 {

@@ -45,10 +45,7 @@ pub fn lock(directory: &Path) -> Result<File, OpenError> {
     match flock_soon(&file) {
         Ok(()) => {}
         Err(Errno::WOULDBLOCK) => {
-            let mut holder = String::new();
-            file.read_to_string(&mut holder).unwrap_or_default();
-            let pid = holder.trim().to_owned();
-            return Err(OpenError::InUse { directory: directory.to_path_buf(), pid });
+            return Err(OpenError::InUse { directory: directory.to_path_buf(), pid: holder(&mut file) });
         }
         Err(errno) => {
             return Err(OpenError::Directory { directory: directory.to_path_buf(), error: errno.into() });
@@ -59,6 +56,15 @@ pub fn lock(directory: &Path) -> Result<File, OpenError> {
         log::warn!("pid not noted in the lock error={:?}", error.to_string());
     }
     Ok(file)
+}
+
+/// The pid in a lock that another has; empty when that process is gone, because those who only read the spool do not
+/// write down theirs.
+pub fn holder(file: &mut File) -> String {
+    let mut pid = String::new();
+    file.read_to_string(&mut pid).unwrap_or_default();
+    let is_alive = Path::new("/proc").join(pid.trim()).join("stat").exists();
+    if is_alive { pid.trim().to_owned() } else { String::new() }
 }
 
 /// Takes the lock. A process that this one is just starting has a copy of every open file until it becomes
@@ -80,13 +86,7 @@ fn flock_soon(file: &File) -> Result<(), Errno> {
 /// flipped bit in it would make every record unreadable.
 pub fn identity(disk: &dyn Disk, directory: &Path, journal: &Path, segments: &[u64]) -> io::Result<Identity> {
     let path = directory.join("identity");
-    let written = fs::read(&path).ok().and_then(|bytes| Identity::try_from(bytes.as_slice()).ok());
-    let carried = segments.iter().find_map(|number| {
-        let mut head = [0; SEGMENT_HEADER_LENGTH as usize];
-        let mut file = File::open(journal.join(super::journal::segment_name(*number))).ok()?;
-        file.read_exact(&mut head).ok()?;
-        SegmentHeader::decode(&head).ok().flatten().map(|header| header.identity)
-    });
+    let (written, carried) = (written(directory), carried(journal, segments));
     if let (Some(written), true) = (written, carried.is_none() || carried == written) {
         return Ok(written);
     }
@@ -111,6 +111,25 @@ pub fn identity(disk: &dyn Disk, directory: &Path, journal: &Path, segments: &[u
     disk.rename(&next, &path)?;
     disk.sync_directory(directory)?;
     Ok(identity)
+}
+
+/// The spool's identity, if it has one; nothing is written.
+pub fn known_identity(directory: &Path, journal: &Path, segments: &[u64]) -> Option<Identity> {
+    carried(journal, segments).or_else(|| written(directory))
+}
+
+fn written(directory: &Path) -> Option<Identity> {
+    let bytes = fs::read(directory.join("identity")).ok()?;
+    Identity::try_from(bytes.as_slice()).ok()
+}
+
+fn carried(journal: &Path, segments: &[u64]) -> Option<Identity> {
+    segments.iter().find_map(|number| {
+        let mut head = [0; SEGMENT_HEADER_LENGTH as usize];
+        let mut file = File::open(journal.join(super::journal::segment_name(*number))).ok()?;
+        file.read_exact(&mut head).ok()?;
+        SegmentHeader::decode(&head).ok().flatten().map(|header| header.identity)
+    })
 }
 
 /// Bytes that an unprivileged process may still write on the file system of `directory`.

@@ -1,6 +1,8 @@
 //! What the spool holds: envelopes, the changes they go through, and where they stand.
 
 use super::codec::{Decoder, Encoder, Malformed};
+use super::origin::Origin;
+use super::record::Identity;
 use crate::clock::Timestamp;
 use ring::digest::{SHA256, digest};
 use std::time::Duration;
@@ -51,12 +53,20 @@ pub struct Envelope {
     pub body: Vec<u8>,
     /// Set when intake already knows that no attempt can succeed: `not JSON: …`.
     pub born_dead: Option<String>,
+    /// Where it was before it was imported here.
+    pub origin: Option<Origin>,
 }
 
 impl Envelope {
     /// The ordering key: source and conversation.
     pub fn conversation_hash(&self) -> Hash {
         hash_of(&[self.source.as_bytes(), self.conversation.as_bytes()])
+    }
+
+    /// What its markers in Freshdesk are made of; `here` is this spool's identity. An imported one keeps those of
+    /// the spool it comes from: that one may have sent already.
+    pub fn marked_as(&self, here: Identity) -> (Identity, Id) {
+        self.origin.map_or((here, self.id), |origin| (origin.spool, origin.id))
     }
 
     pub(super) fn encode(&self, encoder: &mut Encoder) {
@@ -67,6 +77,7 @@ impl Envelope {
         }
         encoder.text(self.born_dead.as_deref().unwrap_or_default());
         encoder.bytes(&self.context).bytes(&self.body);
+        Origin::encode(self.origin, encoder);
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Envelope, Malformed> {
@@ -76,6 +87,7 @@ impl Envelope {
         let (source, kind, event_id) = (decoder.text()?, decoder.text()?, decoder.text()?);
         let (conversation, peer, born_dead) = (decoder.text()?, decoder.text()?, decoder.text()?);
         let (context, body) = (decoder.bytes()?.to_vec(), decoder.bytes()?.to_vec());
+        let origin = Origin::decode(&mut decoder)?;
         decoder.end()?;
         Ok(Envelope {
             id,
@@ -90,6 +102,7 @@ impl Envelope {
             context,
             body,
             born_dead: Some(born_dead).filter(|reason| !reason.is_empty()),
+            origin,
         })
     }
 }
@@ -595,13 +608,15 @@ mod tests {
             context: b"{}".to_vec(),
             body: "{\"text\":\"¿Dónde está?\"}".into(),
             born_dead: None,
+            origin: None,
         }
     }
 
     #[test]
     fn envelopes_survive_encoding() {
         let dead = Envelope { born_dead: Some("not JSON".into()), ..envelope() };
-        for envelope in [envelope(), dead] {
+        let imported = Envelope { origin: Some(Origin { spool: [4; 16], id: 7 }), ..envelope() };
+        for envelope in [envelope(), dead, imported] {
             let mut encoder = Encoder::default();
             envelope.encode(&mut encoder);
             assert_eq!(Envelope::decode(&encoder.finish()), Ok(envelope));

@@ -88,6 +88,9 @@ impl Disk for RealDisk {
     }
 }
 
+/// Told of how many, and of how many in all.
+pub type Tell = dyn Fn(usize, usize) + Send + Sync;
+
 /// The disk, and sizes that only tests change: rotation and copying must be cheap to provoke.
 #[derive(Clone)]
 pub struct Ground {
@@ -101,6 +104,8 @@ pub struct Ground {
     pub renew_bytes_min: u64,
     /// How to try a queue in another process before it is opened in this one.
     pub probe: Option<Probe>,
+    /// Told how many of how many segments have been walked, where that may take long.
+    pub tell: Option<Arc<Tell>>,
 }
 
 impl Default for Ground {
@@ -111,6 +116,16 @@ impl Default for Ground {
             garbage_min: 24 << 20,
             renew_bytes_min: 16 << 20,
             probe: None,
+            tell: None,
+        }
+    }
+}
+
+impl Ground {
+    /// Tells whoever wants to know.
+    pub fn tell(&self, done: usize, total: usize) {
+        if let Some(tell) = &self.tell {
+            tell(done, total);
         }
     }
 }

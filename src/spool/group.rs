@@ -7,6 +7,7 @@
 
 use super::envelope::{Entry, Envelope, Hash, Id};
 use super::journal::{Counters, Writer, Written};
+use super::origin::Origin;
 use super::record::{Identity, Numbering, Record};
 use super::{Core, Shared};
 use crate::clock::Timestamp;
@@ -47,6 +48,8 @@ pub struct Arriving {
     pub entry: Entry,
     pub dedupe: Hash,
     pub expires: Timestamp,
+    /// Set for an imported one.
+    pub origin: Option<Origin>,
 }
 
 /// A straggler's new place, valid once the group is synced.
@@ -119,7 +122,8 @@ impl Core {
             let place = self.group.append(identity, numbering, &record);
             let Record::Put(envelope) = record else { unreachable!("it was just made") };
             self.arriving.insert(dedupe, id);
-            self.group.arriving.push(Arriving { id, entry: Entry::of(&envelope, place), dedupe, expires });
+            let entry = Entry::of(&envelope, place);
+            self.group.arriving.push(Arriving { id, entry, dedupe, expires, origin: None });
         }
         self.appended += (self.group.bytes.len() - before) as u64;
     }

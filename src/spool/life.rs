@@ -2,6 +2,7 @@
 
 use super::group::{Arriving, CommitFailed, Durable, Group, Waiter};
 use super::journal::{self, Written};
+use super::origin::ORIGIN_KEPT;
 use super::queue::PAGE;
 use super::record::Record;
 use super::row::Settled;
@@ -305,8 +306,9 @@ impl Shared {
         };
         core.flying_conversations.insert(entry.conversation);
         let (kind, event_id) = (lease.envelope.kind.clone(), lease.envelope.event_id.clone());
-        let conversation = lease.envelope.conversation.clone();
-        core.flights.insert(id, Flight { standing: entry.clone(), entry, kind, event_id, conversation });
+        let (conversation, origin) = (lease.envelope.conversation.clone(), lease.envelope.origin);
+        let standing = entry.clone();
+        core.flights.insert(id, Flight { standing, entry, kind, event_id, conversation, origin });
         Ok(Some(lease))
     }
 
@@ -321,6 +323,7 @@ impl Shared {
             kind: String::new(),
             event_id: String::new(),
             conversation: String::new(),
+            origin: None,
         };
         let change = Change::Buried { doubt: entry.doubt, ran: None, reason: reason.clone() };
         self.changed(core, id, &flight, &change);
@@ -334,11 +337,11 @@ impl Shared {
 
     /// What history will say of an envelope that is settled without having been leased.
     fn flight(&self, entry: Entry) -> Flight {
-        let (kind, event_id, conversation) = match self.files.read(entry.place) {
-            Ok(envelope) => (envelope.kind, envelope.event_id, envelope.conversation),
+        let (kind, event_id, conversation, origin) = match self.files.read(entry.place) {
+            Ok(envelope) => (envelope.kind, envelope.event_id, envelope.conversation, envelope.origin),
             Err(_) => Default::default(),
         };
-        Flight { standing: entry.clone(), entry, kind, event_id, conversation }
+        Flight { standing: entry.clone(), entry, kind, event_id, conversation, origin }
     }
 
     /// Applies a change to queue, counts and shares, and finds the next head. The caller appends the change to
@@ -489,7 +492,7 @@ impl Shared {
     /// go on. The first of its conversation is due. Whoever removes the first looks for the next one after he
     /// has removed it, and finds this one, because its entry was there before its place in the order.
     fn enter(&self, arriving: &Arriving) {
-        let Arriving { id, entry, dedupe, expires } = arriving;
+        let Arriving { id, entry, dedupe, expires, origin } = arriving;
         // Whether a dead one is kept in the order can be changed, under the lock.
         let _core = (!waits(entry)).then(|| self.core());
         self.queue.put_new_entry(*id, entry);
@@ -497,6 +500,9 @@ impl Shared {
             self.queue.insert_due(entry.due, *id);
         }
         self.queue.remember(*dedupe, *expires);
+        if let Some(origin) = origin {
+            self.queue.remember(origin.hash(), entry.received_at.plus(ORIGIN_KEPT));
+        }
     }
 }
 
@@ -515,6 +521,7 @@ fn substitute(id: Id, entry: &Entry, reason: String) -> Envelope {
         context: Vec::new(),
         body: Vec::new(),
         born_dead: Some(reason),
+        origin: None,
     }
 }
 
@@ -533,6 +540,7 @@ fn settled(entry: &Entry, flight: &Flight, change: &Change, now: Timestamp) -> S
         ticket: entry.ticket,
         dropped: matches!(change, Change::Dropped { .. }),
         tries: entry.tries.clone(),
+        origin: flight.origin,
     }
 }
 

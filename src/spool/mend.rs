@@ -3,15 +3,18 @@
 //! Each put that is not settled is compared with its entry in the queue, and its identity looked up. Both lie in
 //! blocks with those of its neighbours, so the queue is read once, more or less in order.
 
-use super::envelope::{Entry, Envelope, Id, Place, State};
+use super::envelope::{Entry, Envelope, Hash, Id, Place, State};
 use super::idset::IdSet;
+use super::origin::ORIGIN_KEPT;
 use super::queue::Queue;
 use super::record::Record;
 use super::recover::Recovery;
 use super::replay::{ReadError, Replay};
 use super::segment::{self, Met};
 use super::tables::QueueError;
+use crate::clock::Timestamp;
 use std::ops::Range;
+use std::time::Duration;
 
 impl Replay<'_> {
     /// Brings the queue in line with the journal.
@@ -19,7 +22,9 @@ impl Replay<'_> {
         let mut live = IdSet::default();
         let is_doubtful = !recovery.damaged.is_empty() || !self.torn.is_empty();
         // Copied stragglers stand twice; from the newest segment to the oldest, the copy is met first.
-        for number in self.segments.iter().rev() {
+        let count = self.segments.len();
+        for (walked, number) in self.segments.iter().rev().enumerate() {
+            self.files.ground().tell(count + walked, count * 2);
             let file = self.files.open(*number)?;
             let mut failed = None;
             segment::walk(&file, self.files.identity(), |met| {
@@ -144,9 +149,21 @@ fn keep_ticket(queue: &Queue, entry: &Entry) -> Result<(), QueueError> {
 
 /// The platform may send it again: it must still be known, also when the queue was lost.
 fn remember(queue: &Queue, envelope: &Envelope) -> Result<(), QueueError> {
-    if envelope.dedupe_window.is_zero() || queue.is_duplicate(envelope.dedupe, envelope.received_at)? {
+    let received_at = envelope.received_at;
+    if let Some(origin) = envelope.origin {
+        remember_one(queue, origin.hash(), (received_at, ORIGIN_KEPT))?;
+    }
+    remember_one(queue, envelope.dedupe, (received_at, envelope.dedupe_window))
+}
+
+fn remember_one(
+    queue: &Queue,
+    identity: Hash,
+    (received_at, window): (Timestamp, Duration),
+) -> Result<(), QueueError> {
+    if window.is_zero() || queue.is_duplicate(identity, received_at)? {
         return Ok(());
     }
-    queue.remember(envelope.dedupe, envelope.received_at.plus(envelope.dedupe_window));
+    queue.remember(identity, received_at.plus(window));
     relieve(queue)
 }

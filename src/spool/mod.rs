@@ -12,6 +12,9 @@
 //! <dir>/damaged/           segments with damage whose other records are settled
 //! ```
 //!
+//! Without a daemon all of it can be looked into (`reading`): the queue in a copy, nothing is changed. What another
+//! spool held is taken over as it stood there (`import`), each of its envelopes once (`origin`).
+//!
 //! # The format on disk
 //!
 //! Everything that must not be lost is in the journal; this is its format 1. Numbers are little-endian.
@@ -23,6 +26,7 @@
 //! | a record | a head of 28 bytes, then its payload; both in the head of `record.rs` |
 //! | a record's head | 0 `DSP1` · 4 length of the payload, u32 · 8 CRC-32 of identity, bytes 12–27, length and payload · 12 version · 13 kind · 14 its index in its request and 16 the last index, u16 · 18 check of the head, u16 · 20 sequence number |
 //! | kinds | 1 put · 2 begun · 3 progressed · 4 deferred · 5 delivered · 6 buried · 7 retried · 8 held · 9 dropped · 10 void · 11 standing, which follows a put that was copied forward |
+//! | a put | number, when it came in, what makes it the same as another, its names, context and event; for one that was imported, 24 bytes more: the other spool's identity and its number there |
 //! | texts and byte strings in payloads | length, u32, then the bytes; an option is a byte, 0 or 1, then the value |
 //!
 //! Rules that a reader relies on: sequence numbers go up by one from record to record, over all segments. A group
@@ -88,18 +92,22 @@ mod codec;
 mod disk;
 mod earlier;
 mod envelope;
+mod error;
 mod generations;
 mod ground;
 mod group;
 mod idset;
+mod import;
 mod index;
 mod journal;
 mod life;
 mod mend;
+mod origin;
 mod overlay;
 mod packed;
 mod probe;
 mod queue;
+mod reading;
 mod record;
 mod recover;
 mod replay;
@@ -114,13 +122,18 @@ mod view;
 #[cfg(test)]
 mod tests;
 
-pub use envelope::{Change, Doubt, Ended, Entry, Envelope, Hash, Id, Place, Ran, State, Try, hash_of};
+pub use envelope::{
+    Change, Doubt, Ended, Entry, Envelope, Hash, Id, Place, Ran, State, TRIES_KEPT, Try, hash_of,
+};
+pub use error::OpenError;
 pub use group::CommitFailed;
+pub use import::Imported;
 pub use life::{Lease, Leased, Touched};
+pub use origin::Origin;
 pub use probe::{Probe, try_queue};
 pub use queue::PAGE;
 pub use recover::Recovery;
-pub use row::Settled;
+pub use row::{Settled, known_as};
 pub use salvage::{Salvaged, Stretch, salvage};
 pub use tables::QueueError;
 
@@ -132,7 +145,6 @@ use queue::Queue;
 use record::Identity;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
-use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
@@ -174,47 +186,6 @@ impl Default for Limits {
             keep_dead: Duration::from_secs(90 * 86_400),
             wait_max: Duration::from_secs(2 * 86_400),
             pass_dead: true,
-        }
-    }
-}
-
-/// The spool could not be opened.
-#[derive(Debug, Error)]
-pub enum OpenError {
-    /// Another process has it.
-    #[error("spool {} is open by another deskspool (pid {pid})", directory.display())]
-    InUse {
-        /// The spool.
-        directory: PathBuf,
-        /// As the holder wrote it.
-        pid: String,
-    },
-    /// The directory, or a file in it, cannot be used.
-    #[error("spool {}: {error}", directory.display())]
-    Directory {
-        /// The spool.
-        directory: PathBuf,
-        /// The system's words.
-        error: io::Error,
-    },
-    /// A newer deskspool wrote it.
-    #[error("spool format {found} was written by a newer deskspool (this is {}, format {}); with that one: deskspool export", env!("CARGO_PKG_VERSION"), segment::FORMAT)]
-    Newer {
-        /// The format that was found.
-        found: u32,
-    },
-    /// Not even a fresh queue works.
-    #[error(transparent)]
-    Queue(#[from] QueueError),
-}
-
-impl OpenError {
-    /// Whether there is no room on the disk, so that it works when there is.
-    pub fn is_full(&self) -> bool {
-        match self {
-            OpenError::Directory { error, .. } => disk::is_full(error),
-            OpenError::Queue(error) => error.is_full(),
-            OpenError::InUse { .. } | OpenError::Newer { .. } => false,
         }
     }
 }
@@ -265,6 +236,7 @@ struct Flight {
     kind: String,
     event_id: String,
     conversation: String,
+    origin: Option<Origin>,
 }
 
 /// What changes together, under one lock.
@@ -319,6 +291,8 @@ struct Shared {
     broken: OnceLock<String>,
     /// Told when that happens.
     on_broken: OnceLock<fn(&str)>,
+    /// Set for one that is only looked into: where the copy of its queue is.
+    scratch: Option<reading::Scratch>,
     _lock: File,
 }
 
@@ -511,6 +485,10 @@ impl Drop for Spool {
 impl Shared {
     /// The threads have ended: brings the queue to disk and leaves the mark of a clean stop, if it was one.
     fn close(&self) -> Result<(), QueueError> {
+        if self.scratch.is_some() {
+            self.queue.close();
+            return Ok(());
+        }
         let flushed = self.queue.flush();
         let tables = self.queue.close();
         flushed?;

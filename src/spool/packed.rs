@@ -194,6 +194,21 @@ impl Packed {
         Ok(pairs)
     }
 
+    /// The rows that hold of the first block from `number` on, and that block's number; none behind the last. So
+    /// tables of hashes are walked over: what is told meanwhile comes in a later block.
+    pub fn block_from(&self, table: Table, number: u64) -> Answer<Option<(u64, Vec<Pair>)>> {
+        let catalog = self.catalog(table);
+        let Some(row) = self.tables.rows(table, Bound::Included(&number.to_be_bytes())).next() else {
+            return Ok(None);
+        };
+        let (key, value) = row?;
+        let number = number_of(&key)?;
+        let block = Block::read(&value, table.key_bytes()).ok();
+        let rows = block.iter().flat_map(Block::rows).filter_map(|(key, value)| Some((key, value?)));
+        let held = rows.filter(|(key, _)| catalog.has(slot(front(table, key), number)));
+        Ok(Some((number, held.map(|(key, value)| (key.to_vec(), value.to_vec())).collect())))
+    }
+
     /// Takes rows in and hands them to the operating system; what that changed in sled's own rows.
     pub fn write(&self, rows: &Rows) -> Answer<Raw> {
         let (mut raw, mut changes) = (Raw::new(), Vec::new());

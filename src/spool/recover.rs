@@ -12,13 +12,15 @@ use super::generations;
 use super::ground::{Disk, Ground};
 use super::journal::{Files, segment_numbers};
 use super::queue::Queue;
+use super::reading::Scratch;
+use super::record::Identity;
 use super::replay::{ReadError, Replay};
 use super::stock::Stock;
 use super::tables::QueueError;
 use super::{Core, Group, Limits, OpenError, Shared, disk};
 use crate::clock::{Clock, Eras};
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -84,9 +86,71 @@ pub fn open(
         found => found?,
     };
     reserve.take(limits.disk_free_min);
+    let last = segments.last().map_or(1, |last| last + 1);
+    let found = Found { queue, stock, next };
+    let kept = Kept { directory, files, segments: &segments, lock, scratch: None, reserve };
+    let shared = assemble(kept, found, (limits, clock), &mut recovery);
+    shared.tell_unset_clock();
+    Ok((shared, last, recovery))
+}
+
+/// A spool that is only to be looked into.
+pub struct Reading<'a> {
+    pub directory: &'a Path,
+    pub scratch: Scratch,
+    pub identity: Identity,
+    pub segments: Vec<u64>,
+    pub lock: File,
+}
+
+/// Everything but the threads, of a spool that is not changed: its queue is a copy in `scratch`.
+pub fn open_for_reading(
+    reading: Reading<'_>,
+    limits: Limits,
+    clock: Arc<dyn Clock>,
+    ground: Ground,
+) -> Result<(Shared, Recovery), OpenError> {
+    let Reading { directory, scratch, identity, segments, lock } = reading;
+    let reserve = disk::Reserve::new(scratch.path(), ground.disk.clone());
+    let files = Arc::new(Files::new(directory.join("journal"), identity, ground));
+    let mut recovery = Recovery::default();
+    let clean = clean::look(directory, &files, &segments);
+    let aside = scratch.path().to_path_buf();
+    let opening =
+        Opening { directory: &aside, files: &files, segments: &segments, pass_dead: limits.pass_dead };
+    let found = opening.find(clean, &mut recovery).map_err(|error| match error {
+        OpenError::Directory { error, .. } => {
+            OpenError::Directory { directory: directory.to_path_buf(), error }
+        }
+        error => error,
+    })?;
+    let kept = Kept { directory, files, segments: &segments, lock, scratch: Some(scratch), reserve };
+    let shared = assemble(kept, found, (limits, clock), &mut recovery);
+    shared.core().closed = true;
+    Ok((shared, recovery))
+}
+
+/// What stays of opening.
+struct Kept<'a> {
+    directory: &'a Path,
+    files: Arc<Files>,
+    segments: &'a [u64],
+    lock: File,
+    scratch: Option<Scratch>,
+    reserve: disk::Reserve,
+}
+
+fn assemble(
+    kept: Kept<'_>,
+    found: Found,
+    (limits, clock): (Limits, Arc<dyn Clock>),
+    recovery: &mut Recovery,
+) -> Shared {
+    let Found { queue, stock, next } = found;
+    let Kept { directory, files, segments, lock, scratch, reserve } = kept;
     recovery.waiting = stock.counts.values().sum();
     let mut shares = stock.shares;
-    for number in &segments {
+    for number in segments {
         shares.entry(*number).or_default().bytes = files.length(*number);
     }
     let core = Core {
@@ -110,7 +174,7 @@ pub fn open(
         stopping: false,
         failed: false,
     };
-    let shared = Shared {
+    Shared {
         directory: directory.to_path_buf(),
         files,
         reserve,
@@ -124,10 +188,9 @@ pub fn open(
         upkeep_wake: Condvar::new(),
         broken: OnceLock::new(),
         on_broken: OnceLock::new(),
+        scratch,
         _lock: lock,
-    };
-    shared.tell_unset_clock();
-    Ok((shared, segments.last().map_or(1, |last| last + 1), recovery))
+    }
 }
 
 /// A spool that is being opened.

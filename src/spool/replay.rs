@@ -117,7 +117,9 @@ impl<'a> Replay<'a> {
             let file = files.open(*number)?;
             replay.failed.extend(segment::voided_by(&file, files.identity())?);
         }
-        for number in segments {
+        // Everything is walked once more when the queue is mended.
+        for (walked, number) in segments.iter().enumerate() {
+            files.ground().tell(walked, segments.len() * 2);
             replay.segment(*number, recovery)?;
         }
         recovery.damaged.append(&mut replay.before_gap);
@@ -235,7 +237,11 @@ impl<'a> Replay<'a> {
                 self.voided.insert_run(first, last);
                 self.next_id = self.next_id.max(last + 1);
             }
-            Record::Standing(id, entry) => drop(self.changed.insert(id, entry)),
+            Record::Standing(id, entry) => {
+                // An imported one's stands before its put, which may be torn: its number is spent all the same.
+                self.next_id = self.next_id.max(id + 1);
+                self.changed.insert(id, entry);
+            }
             Record::Change(id, change) => self.learn_change(id, &change),
         }
     }

@@ -3,6 +3,7 @@
 
 use super::codec::{Decoder, Encoder, Malformed};
 use super::envelope::{Entry, Hash, Id, Place, State, Try, decode_tries, encode_tries};
+use super::origin::Origin;
 use crate::clock::Timestamp;
 
 /// An envelope that left the spool, as `show` and the status page remember it.
@@ -26,6 +27,8 @@ pub struct Settled {
     pub dropped: bool,
     /// Its last attempts.
     pub tries: Vec<Try>,
+    /// Where it was before it was imported here.
+    pub origin: Option<Origin>,
 }
 
 impl Settled {
@@ -37,6 +40,7 @@ impl Settled {
         encoder.u64(self.received_at.0).u64(self.settled_at.0).option_u64(self.ticket);
         encoder.u8(u8::from(self.dropped));
         encode_tries(&self.tries, &mut encoder);
+        Origin::encode(self.origin, &mut encoder);
         encoder.finish()
     }
 
@@ -52,6 +56,7 @@ impl Settled {
             ticket: decoder.option_u64()?,
             dropped: decoder.u8()? == 1,
             tries: decode_tries(&mut decoder)?,
+            origin: Origin::decode(&mut decoder)?,
         };
         decoder.end()?;
         Ok(settled)
@@ -126,6 +131,14 @@ fn fresh(received_at: Timestamp) -> Entry {
 /// Bytes of an identity that are kept, for every event of a week. That two events agree in eighty bits will not happen,
 /// and nobody can make it happen.
 pub const IDENTITY_BYTES: usize = 10;
+
+/// What the queue knows of an identity: its beginning, and zeros.
+pub fn known_as(identity: &[u8]) -> Hash {
+    let mut known = Hash::default();
+    let length = identity.len().min(IDENTITY_BYTES);
+    known[..length].copy_from_slice(&identity[..length]);
+    known
+}
 
 /// When an identity is forgotten: milliseconds in six bytes, the highest first, which those of a block share.
 pub fn expiry(expires: Timestamp) -> [u8; 6] {

@@ -5,7 +5,7 @@
 //! the journal and from the segments that were set aside in `damaged/`. Those copies are for people: nothing in
 //! them is ever delivered, because nothing vouches for it.
 
-use super::ground::Ground;
+use super::ground::{Ground, Tell};
 use super::journal::{segment_name, segment_numbers};
 use super::probe::Probe;
 use super::record::Identity;
@@ -49,7 +49,11 @@ pub struct Salvaged {
 }
 
 /// Mends the spool in `directory` as far as it can be, and says what is left.
-pub fn salvage(directory: &Path, probe: Option<Probe>, clock: Arc<dyn Clock>) -> Result<Salvaged, OpenError> {
+pub fn salvage(
+    directory: &Path,
+    (probe, tell): (Option<Probe>, Option<Arc<Tell>>),
+    clock: Arc<dyn Clock>,
+) -> Result<Salvaged, OpenError> {
     let wrong = |error: io::Error| OpenError::Directory { directory: directory.to_path_buf(), error };
     let journal = directory.join("journal");
     if !journal.is_dir() {
@@ -61,7 +65,8 @@ pub fn salvage(directory: &Path, probe: Option<Probe>, clock: Arc<dyn Clock>) ->
         _ => {}
     }
     let limits = Limits { disk_free_min: 0, ..Limits::default() };
-    let (spool, recovery) = Spool::open_on(Ground { probe, ..Ground::default() }, directory, limits, clock)?;
+    let (spool, recovery) =
+        Spool::open_on(Ground { probe, tell, ..Ground::default() }, directory, limits, clock)?;
     let mut damage: Vec<(PathBuf, u64, Range<u64>)> = recovery
         .damaged
         .iter()

@@ -7,6 +7,7 @@ mod format;
 mod kills;
 mod lives;
 mod model;
+mod moved;
 mod platter;
 mod space;
 
@@ -90,6 +91,7 @@ impl Rig {
             context: b"{}".to_vec(),
             body: format!("{{\"event\":\"{event}\"}}").into_bytes(),
             born_dead: None,
+            origin: None,
         }
     }
 

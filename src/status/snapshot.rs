@@ -35,6 +35,9 @@ pub struct Snapshot {
     pub sources: Vec<SourceView>,
     /// What a person has to look at.
     pub needs_you: Vec<Need>,
+    /// Set when no daemon runs: the spool that was read instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_from: Option<String>,
 }
 
 /// Is it receiving?
@@ -139,7 +142,7 @@ pub struct SourceView {
 pub struct Need {
     /// How many.
     pub count: u64,
-    /// `dead`, `held`, `refused`, `freshdesk`, `intake`, `config`.
+    /// `dead`, `held`, `refused`, `freshdesk`, `intake`, `config`, `daemon`.
     pub what: String,
     /// Why, without customer text.
     pub why: String,
@@ -177,16 +180,39 @@ pub fn snapshot(
     clock: &dyn Clock,
     (spool, dispatch, tally, pauses): (&Spool, &Dispatch, &Tally, &Pauses),
 ) -> Result<Snapshot, QueueError> {
+    taken(daemon, (clock, &dispatch.standing()), (spool, tally, pauses))
+}
+
+/// The same of a spool whose daemon does not run.
+pub fn at_rest(
+    daemon: &Daemon,
+    clock: &dyn Clock,
+    (spool, tally, pauses): (&Spool, &Tally, &Pauses),
+) -> Result<Snapshot, QueueError> {
+    let mut snapshot = taken(daemon, (clock, &Standing::default()), (spool, tally, pauses))?;
+    let why = "the daemon is not running, platforms get no answer".to_owned();
+    let next = "systemctl status deskspool".to_owned();
+    snapshot.needs_you.retain(|need| need.what != "intake");
+    snapshot.needs_you.insert(0, Need { count: 1, what: "daemon".to_owned(), why, next });
+    snapshot.intake.refusing = Some("not running".to_owned());
+    (snapshot.pid, snapshot.up_seconds, snapshot.config_age_seconds) = (0, 0, 0);
+    Ok(snapshot)
+}
+
+fn taken(
+    daemon: &Daemon,
+    (clock, standing): (&dyn Clock, &Standing),
+    (spool, tally, pauses): (&Spool, &Tally, &Pauses),
+) -> Result<Snapshot, QueueError> {
     let (now, monotonic) = (clock.now(), clock.monotonic());
     let mut tallies = tally.sources();
     for name in &daemon.sources {
         tallies.entry(name.clone()).or_default();
     }
-    let standing = dispatch.standing();
     let pauses = pauses.all();
     let paused = |what: &str| pauses.get(what).map(|pause| said(pause, now));
     let refusing = paused(INTAKE).map(|said| format!("paused{said}")).or_else(|| spool.unhealthy_reason());
-    let freshdesk = freshdesk_view(&daemon.account, &standing, monotonic);
+    let freshdesk = freshdesk_view(&daemon.account, standing, monotonic);
     let mut needs_you = needs(&refusing, &freshdesk);
     needs_you.extend(pauses.iter().map(|(what, pause)| paused_need(what, pause, now)));
     needs_you.extend(daemon.refused.map(|at| not_applied(monotonic.saturating_sub(at))));
@@ -217,6 +243,7 @@ pub fn snapshot(
         spool: spool_view(daemon, spool, now)?,
         sources: source_views(&tallies, spool, now),
         needs_you,
+        read_from: None,
     })
 }
 

@@ -6,6 +6,7 @@
 use super::history::{COMING_IN, History, Series, Span};
 use super::meters::Meters;
 use super::period::{COUNTS, Count, Counts, Gauges, Mark, Period};
+use super::recent::{Recent, Seen};
 use super::refused::{Refused, RefusedView, Turned};
 use crate::clock::{Clock, Timestamp};
 use crate::spool::{QueueError, Spool};
@@ -72,14 +73,16 @@ pub struct Tally {
     clock: Arc<dyn Clock>,
     history: History,
     meters: Meters,
+    recent: Recent,
     state: Mutex<State>,
 }
 
 impl Tally {
     /// Counters over `spool`'s stored minutes.
     pub fn new(spool: Arc<Spool>, clock: Arc<dyn Clock>) -> Tally {
-        let tally =
-            Tally { clock, history: History::new(spool), meters: Meters::default(), state: Mutex::default() };
+        let history = History::new(spool);
+        let (meters, recent) = (Meters::default(), Recent::default());
+        let tally = Tally { clock, history, meters, recent, state: Mutex::default() };
         tally.mark("started");
         tally
     }
@@ -91,6 +94,16 @@ impl Tally {
     /// What the metrics count.
     pub fn meters(&self) -> &Meters {
         &self.meters
+    }
+
+    /// What the clock says.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// The last events and attempts.
+    pub fn recent(&self) -> &Recent {
+        &self.recent
     }
 
     /// Adds to a source's numbers.
@@ -111,6 +124,8 @@ impl Tally {
     /// Counts a refused request; how many like it went unlogged before, if this one is to be logged.
     pub fn refuse(&self, source: &str, reason: &str) -> Option<u64> {
         self.count(source, Count::Refused, 1);
+        let seen = Seen { source: source.to_owned(), reason: reason.to_owned(), ..Seen::default() };
+        self.recent.add(seen.at(self.clock.now()).what("refused"));
         let now = self.clock.monotonic();
         let mut state = self.state();
         let Some(refusals) = state.refusals.get_mut(source) else {

@@ -32,6 +32,7 @@ fn envelope(number: u64) -> Envelope {
         context: Vec::new(),
         body: body.into_bytes(),
         born_dead: None,
+        origin: None,
     }
 }
 

@@ -36,7 +36,8 @@ pub struct Plan {
 impl Plan {
     pub fn ground(&self, disk: Arc<TestDisk>) -> Ground {
         let (segment_bytes, garbage_min) = (self.segment_bytes, self.garbage_min);
-        Ground { disk, segment_bytes, garbage_min, renew_bytes_min: self.renew_bytes_min, probe: None }
+        let renew_bytes_min = self.renew_bytes_min;
+        Ground { disk, segment_bytes, garbage_min, renew_bytes_min, ..Ground::default() }
     }
 }
 
@@ -103,6 +104,7 @@ fn envelope(life: usize, conversation: usize, event: usize, bytes: usize) -> Env
         context: b"{}".to_vec(),
         body: body(life, bytes),
         born_dead: None,
+        origin: None,
     }
 }
 

@@ -244,6 +244,7 @@ fn envelope(conversation: u64, text: String) -> Envelope {
         context: Vec::new(),
         body: text.into_bytes(),
         born_dead: None,
+        origin: None,
     }
 }
 
