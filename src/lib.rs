@@ -169,6 +169,7 @@
 //! | restarts under load, the socket passed as systemd passes it: nobody is refused | `tests/system/restarts.sh` |
 //! | `init`, typed on a terminal and in a script | `tests/system/init.sh`, `tests/it/init.rs` |
 //! | completions in their shells, manual pages | `tests/system/shells.sh`, `src/cli/man.rs` |
+//! | what is in the packages; their life in a real systemd | `tests/system/packages.sh`, `tests/system/systemd.sh` |
 //! | the unit, the sync before the answer | `tests/run`, `tests/system/` |
 
 pub mod alert;

@@ -19,8 +19,9 @@ use crate::source::{Preset, presets};
 use anyhow::{Context, anyhow};
 use clap::Args;
 use files::Home;
+use std::fs;
 use std::io::{IsTerminal, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use terminal::Asked;
 
@@ -53,7 +54,7 @@ pub struct InitArgs {
     /// NAME=FILE: the secret that a platform made, as Stripe does; may be repeated
     #[arg(long = "secret-file", value_name = "NAME=FILE")]
     secret_files: Vec<String>,
-    /// What platforms will call before /in/…: https://hooks.acme.com
+    /// What platforms will call before /in/…, with https:// in front
     #[arg(long, value_name = "URL")]
     public_url: Option<String>,
     /// Where events are kept [default: /var/lib/deskspool]
@@ -134,9 +135,20 @@ pub fn run(global: &Global, args: &InitArgs, screen: &mut Screen) -> Outcome {
     Ok(FINE)
 }
 
+/// Where packages and the tarball keep a copy of the example that they install as the configuration.
+const EXAMPLES_AS_INSTALLED: [&str; 2] =
+    ["/usr/share/doc/deskspool/deskspool.toml", "/usr/local/share/doc/deskspool/deskspool.toml"];
+
+/// Nobody has touched what the package brought.
+fn is_as_installed(config: &Path) -> bool {
+    let text = fs::read(config).unwrap_or_default();
+    !text.is_empty()
+        && EXAMPLES_AS_INSTALLED.iter().any(|example| fs::read(example).is_ok_and(|it| it == text))
+}
+
 /// A configuration that is there stays, unless somebody says otherwise.
 fn may_replace(home: &Home, args: &InitArgs, asks: bool) -> Result<bool, Failure> {
-    if !home.config.exists() || args.force {
+    if !home.config.exists() || args.force || is_as_installed(&home.config) {
         return Ok(true);
     }
     let shown = home.config.display();
