@@ -514,9 +514,12 @@ impl Queue {
     /// Begins a new generation whether it pays or not, unless one is being built.
     pub fn begin_renewal(&self) -> Answer<()> {
         let mut writing = lock(&self.writing);
-        self.has_room(&*self.tables()?)?;
+        let tables = self.tables()?;
+        self.has_room(&tables)?;
         if writing.building.is_none() {
-            writing.building = Some(Building::begin(&self.home, writing.generation + 1, &self.ground.disk)?);
+            let number = writing.generation + 1;
+            let since = tables.next_blocks();
+            writing.building = Some(Building::begin(&self.home, number, &self.ground.disk, since)?);
         }
         Ok(())
     }
