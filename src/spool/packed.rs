@@ -45,6 +45,9 @@ struct Change {
     met: (u64, u64),
 }
 
+/// A key and what holds under it; none when nothing does any more.
+type Copied = (Vec<u8>, Option<Vec<u8>>);
+
 impl Packed {
     /// Reads all blocks once. One that is damaged has no rows, which is found out where it is compared with the journal.
     pub fn open(tables: Tables) -> Answer<Packed> {
@@ -306,7 +309,7 @@ impl Packed {
 
     /// Up to [`BLOCKS_READ`] of sled's rows after `after`, without what does not hold any more; none where nothing is
     /// left.
-    pub fn copies(&self, table: Table, after: Option<&[u8]>) -> Answer<Vec<(Vec<u8>, Option<Vec<u8>>)>> {
+    pub fn copies(&self, table: Table, after: Option<&[u8]>) -> Answer<Vec<Copied>> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let mut copies = Vec::new();
         for row in self.tables.rows(table, from).take(BLOCKS_READ) {
