@@ -53,6 +53,8 @@ const ROOMS: &[(&str, &[&str])] = &[
             "source",
             "spool",
             "status",
+            // The sockets that were passed.
+            "systemd",
         ],
     ),
     (
@@ -91,7 +93,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ("anyhow", &["src/cli/"]),
     ("signal_hook", &["src/cli/"]),
     ("env_logger", &["src/systemd.rs"]),
-    ("sd_notify", &["src/systemd.rs"]),
+    ("sd_listen_fds", &["src/systemd/"]),
+    ("sd_notify", &["src/systemd.rs", "src/systemd/"]),
 ];
 
 /// Who may ask the operating system for the time, or sleep.
@@ -364,11 +367,40 @@ fn files(sources: &[Source]) -> Vec<String> {
                 violations.push(format!("{path}: {word}"));
             }
         }
+        for line in let_chains(&source.code) {
+            violations.push(format!(
+                "{path}:{line}: a chain with `let`, which Cargo.toml's rust-version cannot read"
+            ));
+        }
         for word in undone.iter().filter(|word| source.text.contains(*word)) {
             violations.push(format!("{path}: {word}"));
         }
     }
     violations
+}
+
+/// The lines where `if` or `while` joins a `let` with `&&`: newer compilers, clippy among them, say nothing.
+fn let_chains(code: &str) -> Vec<usize> {
+    let mut lines = Vec::new();
+    for (at, word) in ["if ", "while "].iter().flat_map(|word| code.match_indices(word)) {
+        let (mut condition, mut depth) = (String::new(), 0);
+        for c in code[at + word.len()..].chars() {
+            match c {
+                '(' | '[' => depth += 1,
+                ')' | ']' => depth -= 1,
+                '{' | ';' if depth == 0 => break,
+                _ if depth == 0 => condition.push(c),
+                _ => {}
+            }
+            if depth < 0 {
+                break;
+            }
+        }
+        if condition.split_whitespace().any(|word| word == "let") && condition.contains("&&") {
+            lines.push(code[..at].matches('\n').count() + 1);
+        }
+    }
+    lines
 }
 
 /// What `check` has against one file with this text.
@@ -455,6 +487,14 @@ fn nameless_threads_and_untidy_files_are_found() {
     assert_eq!(against(files, "src/a.rs", "use b;\n").len(), 1);
     assert_eq!(against(files, "src/a.rs", "//! What.\nfn f() { todo!() }\n"), ["src/a.rs: todo!"]);
     assert_eq!(against(files, "tests/a.rs", "//! What.\n#[ignore]\nfn f() {}\n"), ["tests/a.rs: #[ignore"]);
+    for chain in
+        ["if let Some(a) = b\n && a {}", "while c() && let d = e {}", "else if a && (b) && let c = d {}"]
+    {
+        assert_eq!(let_chains(&format!("\n{chain}")), [2], "{chain}");
+    }
+    for fine in ["if a && b {} let c = d;", "if let Some(a) = b.filter(|a| c && d) {}", "a if b && c => {}"] {
+        assert_eq!(let_chains(fine), [0; 0], "{fine}");
+    }
     let (lines, tests) = ("fn f() {}\n".repeat(600), "fn t() {}\n".repeat(600));
     let long = |lines: &str| format!("//! What.\n{lines}#[cfg(test)]\nmod tests {{\n{tests}}}\n");
     assert_eq!(against(files, "src/a.rs", &long(&lines)), ["src/a.rs: 601 lines without tests, 600 at most"]);

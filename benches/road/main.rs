@@ -89,9 +89,7 @@ struct Round {
 
 fn main() {
     let words: Vec<String> = std::env::args().collect();
-    if let [_, word, socket] = words.as_slice()
-        && word == STAND_IN
-    {
+    if let [_, STAND_IN, socket] = words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         return servers::stand_in(Path::new(socket));
     }
     let options = Options::read();

@@ -46,9 +46,7 @@ pub fn diff(old: &Config, new: &Config) -> Diff {
 /// The key under which a change is told: a whole source when it came or went, a whole rule.
 fn told_as(key: &str, old: &Config, new: &Config) -> String {
     let name = key.strip_prefix("source.").map(|rest| rest.split('.').next().unwrap_or(rest));
-    if let Some(name) = name
-        && has_source(old, name) != has_source(new, name)
-    {
+    if let Some(name) = name.filter(|name| has_source(old, name) != has_source(new, name)) {
         return format!("source.{name}");
     }
     if is_secret(key) {

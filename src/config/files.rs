@@ -143,10 +143,9 @@ impl Files {
                 continue;
             }
             lines.push(line);
-            if let Slip::Structure(what) = &slip
-                && what.contains("list")
-            {
-                words.push(what.clone());
+            match &slip {
+                Slip::Structure(what) if what.contains("list") => words.push(what.clone()),
+                _ => {}
             }
             self.tell_slip(slip, span, told);
         }

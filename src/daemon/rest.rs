@@ -134,5 +134,6 @@ fn no_facts(now: Duration) -> Facts {
         public_url: None,
         envelopes_max: 0,
         bytes_max: 0,
+        passed: Vec::new(),
     }
 }

@@ -18,9 +18,8 @@ pub(super) fn boundary(body: &[u8], content_type: &str) -> Option<Vec<u8>> {
     let named = text::parameter(content_type, "boundary").filter(|_| is_multipart);
     let named = named.map(|(_, name)| name.as_bytes());
     let fits = |name: &&[u8]| !name.is_empty() && name.len() <= BOUNDARY_BYTES_MAX;
-    if let Some(name) = named.filter(fits)
-        && find(body, &[b"--", name].concat()).is_some()
-    {
+    let stands = |name: &&[u8]| find(body, &[b"--", *name].concat()).is_some();
+    if let Some(name) = named.filter(fits).filter(stands) {
         return Some(name.to_vec());
     }
     let line = body.trim_ascii_start().strip_prefix(b"--")?;

@@ -15,9 +15,8 @@ pub(super) fn parameter<'a>(value: &'a str, name: &str) -> Option<(usize, &'a st
     while at < value.len() {
         let rest = &value[at..];
         let end = parameter_end(rest);
-        if let Some((key, text)) = rest[..end].split_once('=')
-            && key.trim().eq_ignore_ascii_case(name)
-        {
+        let named = |(key, _): &(&str, &str)| key.trim().eq_ignore_ascii_case(name);
+        if let Some((_, text)) = rest[..end].split_once('=').filter(named) {
             let text = text.trim();
             let bare = text.strip_prefix('"').map_or(text, |text| text.strip_suffix('"').unwrap_or(text));
             return Some((at, bare));

@@ -140,8 +140,8 @@ impl Account {
 
     /// Whether `calls` may be made now; they are taken off the budget when it says `Go` or `Probe`.
     pub fn ask(&mut self, calls: Calls, now: Duration) -> Permit {
-        if let Some(trouble) = &self.trouble
-            && (self.is_probing || now < trouble.probe_at)
+        if let Some(trouble) =
+            self.trouble.as_ref().filter(|trouble| self.is_probing || now < trouble.probe_at)
         {
             // The prober wakes the others when it is through; until then its deadline is a guess.
             return Permit::NotBefore(trouble.probe_at.max(now + Duration::from_secs(1)));

@@ -165,9 +165,10 @@ impl Attempt<'_> {
             if let Err(Stop(change)) = self.write(write, step, in_doubt) {
                 return change;
             }
-            if index + 1 < writes.len()
-                && let Some(change) = self.progressed(step + 1)
-            {
+            if index + 1 == writes.len() {
+                break;
+            }
+            if let Some(change) = self.progressed(step + 1) {
                 return change;
             }
         }

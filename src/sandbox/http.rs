@@ -250,10 +250,10 @@ impl Accepting {
 
 /// Tells a client what was wrong with its framing, and ends.
 fn refuse(mut wire: Wire, trouble: &Trouble) -> Option<Wire> {
-    if let Trouble::Refused(status) = trouble
-        && wire.answer(&Answer::edge(*status), Manner::LAST).is_ok()
-    {
-        wire.finish();
+    if let Trouble::Refused(status) = trouble {
+        if wire.answer(&Answer::edge(*status), Manner::LAST).is_ok() {
+            wire.finish();
+        }
     }
     None
 }

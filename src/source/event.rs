@@ -237,14 +237,13 @@ impl Source {
     /// Filters decide here and again at delivery; what cannot be decided is kept, so that it is not lost.
     fn verdict(&self, mut view: View) -> Verdict {
         let conditions = self.rules.iter().filter_map(|rule| rule.when.as_ref()).chain(&self.texts.keep_if);
-        if conditions.into_iter().any(|condition| condition.reads("requester"))
-            && let Ok(asking) = self.resolve_requester(&view)
-        {
-            view.set_requester(&asking.requester);
+        if conditions.into_iter().any(|condition| condition.reads("requester")) {
+            if let Ok(asking) = self.resolve_requester(&view) {
+                view.set_requester(&asking.requester);
+            }
         }
-        if let Some(keep_if) = &self.texts.keep_if
-            && self.engine.holds(keep_if, &view.context) == Ok(false)
-        {
+        let keep_if = self.texts.keep_if.as_ref();
+        if keep_if.is_some_and(|keep_if| self.engine.holds(keep_if, &view.context) == Ok(false)) {
             return Verdict::Ignore("keep_if is false".to_owned());
         }
         match self.first_rule(&view) {

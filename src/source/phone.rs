@@ -116,10 +116,7 @@ fn without_extension(text: &str) -> &str {
 
 fn complete(digits: &str, country: &Country) -> Option<String> {
     let fits = |national: &str| (country.lengths.0..=country.lengths.1).contains(&national.len());
-    if let Some(national) = digits.strip_prefix(country.calling)
-        && fits(national)
-        && !fits(digits)
-    {
+    if digits.strip_prefix(country.calling).is_some_and(fits) && !fits(digits) {
         return Some(format!("+{digits}"));
     }
     let national = match digits.strip_prefix(country.trunk) {

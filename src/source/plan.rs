@@ -65,10 +65,10 @@ impl Source {
         let mut view = self.stored_view(stored)?;
         let asking = self.resolve_requester(&view)?;
         view.set_requester(&asking.requester);
-        if let Some(keep_if) = &self.texts.keep_if
-            && !self.holds(keep_if, &view)?
-        {
-            return Ok(Vec::new());
+        if let Some(keep_if) = &self.texts.keep_if {
+            if !self.holds(keep_if, &view)? {
+                return Ok(Vec::new());
+            }
         }
         let (actions, effects) = match self.first_rule(&view)? {
             Some(rule) => (rule.actions.as_slice(), &rule.effects),

@@ -22,10 +22,11 @@ pub(super) fn address(text: &str) -> Option<Address> {
     if !text.contains('@') || text.len() > 4096 {
         return None;
     }
-    if let Some((before, rest)) = text.split_once('<')
-        && let Some((inside, _)) = rest.split_once('>')
-        && let Some(email) = bare_address(inside)
-    {
+    let named = text.split_once('<').and_then(|(before, rest)| {
+        let (inside, _) = rest.split_once('>')?;
+        Some((before, bare_address(inside)?))
+    });
+    if let Some((before, email)) = named {
         let name = one_line(before.trim().trim_matches(['"', '\'']).trim_start_matches([',', ';', ' ']));
         let name = Some(name).filter(|name| !is_placeholder(name) && !name.contains('@'));
         return Some(Address { email, name });

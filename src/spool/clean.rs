@@ -108,7 +108,7 @@ fn state_of(directory: &Path, files: &Files, segments: &[u64]) -> io::Result<Vec
     for number in segments {
         let metadata = fs::metadata(files.path(*number))?;
         encoder.u64(*number).u64(metadata.len()).u64(metadata.ino());
-        encoder.u64(metadata.ctime().cast_unsigned()).u64(metadata.ctime_nsec().cast_unsigned());
+        encoder.u64(metadata.ctime() as u64).u64(metadata.ctime_nsec() as u64);
     }
     let home = directory.join("queue");
     let generation = generations::current(&home)?.ok_or_else(|| io::Error::other("no queue"))?;

@@ -34,9 +34,7 @@ pub fn directory(home: &Path, generation: u64) -> PathBuf {
 
 /// The generation that counts; none when there is no queue yet.
 pub fn current(home: &Path) -> io::Result<Option<u64>> {
-    if let Some(named) = pointed_to(home)
-        && directory(home, named).is_dir()
-    {
+    if let Some(named) = pointed_to(home).filter(|named| directory(home, *named).is_dir()) {
         return Ok(Some(named));
     }
     let built = all(home)?.into_iter().filter(|number| directory(home, *number).join("built").exists());

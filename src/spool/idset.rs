@@ -20,9 +20,10 @@ impl IdSet {
 
     pub fn insert_run(&mut self, first: Id, last: Id) {
         let (mut first, mut last) = (first, last);
-        while let Some((&start, &end)) = self.runs.range(..=last.saturating_add(1)).next_back()
-            && end.saturating_add(1) >= first
-        {
+        while let Some((&start, &end)) = self.runs.range(..=last.saturating_add(1)).next_back() {
+            if end.saturating_add(1) < first {
+                break;
+            }
             self.runs.remove(&start);
             first = first.min(start);
             last = last.max(end);

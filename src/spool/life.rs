@@ -243,9 +243,8 @@ impl Shared {
         loop {
             let page = self.queue.due_in(&range, after);
             for (due, id) in &page {
-                if let Some(entry) = self.leasable(core, *due, *id)?
-                    && let Some(lease) = self.lease(core, *id, entry)?
-                {
+                let Some(entry) = self.leasable(core, *due, *id)? else { continue };
+                if let Some(lease) = self.lease(core, *id, entry)? {
                     return Ok(Some(Box::new(lease)));
                 }
             }
@@ -480,10 +479,10 @@ impl Shared {
         if may_shrink || self.queue.wants_step() {
             self.upkeep_wake.notify_one();
         }
-        if self.queue.is_strained()
-            && let Err(error) = self.queue.step()
-        {
-            log::debug!("queue not written error={:?}", error.to_string());
+        if self.queue.is_strained() {
+            if let Err(error) = self.queue.step() {
+                log::debug!("queue not written error={:?}", error.to_string());
+            }
         }
     }
 

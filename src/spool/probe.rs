@@ -54,6 +54,8 @@ impl Probe {
         let patience = self.patience + Duration::from_secs(bytes / self.bytes_per_second.max(1));
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).arg(&directory).args(walk.then_some("--walk"));
+        // It is us that systemd passed sockets to.
+        command.env_remove("LISTEN_PID");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let status = command.spawn().and_then(|child| wait(child, patience));
         match status {
@@ -75,10 +77,7 @@ impl Probe {
 /// Waits for the child; `None` when it had to be killed. It never writes: its output closes when it ends.
 fn wait(mut child: Child, patience: Duration) -> io::Result<Option<ExitStatus>> {
     let output = child.stdout.take().expect("it was asked for");
-    let timeout = rustix::event::Timespec {
-        tv_sec: patience.as_secs().cast_signed(),
-        tv_nsec: i64::from(patience.subsec_nanos()),
-    };
+    let timeout = rustix::event::Timespec::try_from(patience).map_err(io::Error::other)?;
     let mut closing = [rustix::event::PollFd::new(&output, rustix::event::PollFlags::IN)];
     let ended = loop {
         match rustix::event::poll(&mut closing, Some(&timeout)) {

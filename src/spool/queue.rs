@@ -454,9 +454,8 @@ impl Queue {
             drop(self.set_tables(None));
             return Err(error);
         }
-        if let Some(building) = &writing.building
-            && let Err(error) = building.write(&rows)
-        {
+        let built = writing.building.as_ref().map_or(Ok(()), |building| building.write(&rows));
+        if let Err(error) = built {
             log::warn!("new generation of the queue given up error={:?}", error.to_string());
             writing.building = None;
         }

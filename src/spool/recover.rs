@@ -218,9 +218,7 @@ impl Opening<'_> {
             self.ground().probe.as_ref().and_then(|probe| probe.objection(&home, clean.is_none()))
         {
             self.set_aside_current(&home, &why, recovery)?;
-        } else if let Some(next) = clean
-            && let Some(found) = self.believed(&home, next)
-        {
+        } else if let Some(found) = clean.and_then(|next| self.believed(&home, next)) {
             recovery.was_clean = true;
             return Ok(found);
         }

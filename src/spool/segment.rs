@@ -121,10 +121,11 @@ pub fn walk(file: &File, identity: &Identity, mut meet: impl FnMut(Met)) -> io::
 pub fn voided_by(file: &File, identity: &Identity) -> io::Result<Vec<Range<u64>>> {
     let mut window = Window { file, length: file.metadata()?.len(), start: 0, bytes: Vec::new() };
     let (mut offset, mut voided) = (SEGMENT_HEADER_LENGTH, Vec::new());
-    while offset < window.length
-        && let Ok((Record::Void { from_sequence, .. }, numbering, length)) =
-            window.record(identity, offset)?
-    {
+    while offset < window.length {
+        let Ok((Record::Void { from_sequence, .. }, numbering, length)) = window.record(identity, offset)?
+        else {
+            break;
+        };
         voided.push(from_sequence..numbering.sequence);
         offset += length as u64;
     }

@@ -165,9 +165,8 @@ impl Shared {
         let mut stragglers: Vec<(Id, Place)> = Vec::new();
         let file = self.files.open(number)?;
         segment::walk(&file, self.files.identity(), |met| {
-            if let Met::Record { record, range, .. } = met
-                && let Record::Put(envelope) = *record
-            {
+            let Met::Record { record, range, .. } = met else { return };
+            if let Record::Put(envelope) = *record {
                 let length = u32::try_from(range.end - range.start).expect("a record's length is a u32");
                 stragglers.push((envelope.id, Place { segment: number, offset: range.start, length }));
             }

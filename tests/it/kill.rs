@@ -55,7 +55,7 @@ impl Writer {
                 Err(_) => {
                     self.unanswered.push((conversation, number));
                     // A platform that repeats, and one that does not.
-                    self.next[turn] += usize::from(self.number.is_multiple_of(2));
+                    self.next[turn] += usize::from(self.number % 2 == 0);
                     return;
                 }
             }

@@ -20,9 +20,9 @@ pub fn seed(directory: &Path, sources: &[&str]) {
     let now = clock.now().unix_seconds() / 60;
     let (spool, _) = Spool::open(directory, Limits::default(), clock).expect("nobody has it");
     let history = History::new(Arc::new(spool));
-    for ago in (1..MINUTES).rev().filter(|ago| *ago < 2 * 24 * 60 || ago.is_multiple_of(15)) {
+    for ago in (1..MINUTES).rev().filter(|ago| *ago < 2 * 24 * 60 || ago % 15 == 0) {
         history.put_minute(now - ago, &minute(ago, sources)).expect("there is room");
-        if ago.is_multiple_of(24 * 60) {
+        if ago % (24 * 60) == 0 {
             history.roll_up(now - ago).expect("there is room");
         }
     }
@@ -43,7 +43,7 @@ fn minute(ago: u64, sources: &[&str]) -> Period {
         period.count(source, Count::Accepted, times);
         if is_down {
             period.count(source, Count::Deferred, times);
-            period.reason(if ago.is_multiple_of(3) {
+            period.reason(if ago % 3 == 0 {
                 "timeout after the request was sent"
             } else {
                 "503 Service Unavailable"
@@ -62,7 +62,7 @@ fn minute(ago: u64, sources: &[&str]) -> Period {
             period.reason("freshdesk 400: phone is invalid (requester.phone)");
         }
     }
-    let waiting = if is_down { (OUTAGE.end - ago) * 4 } else { u64::from(ago.is_multiple_of(9)) * 3 };
+    let waiting = if is_down { (OUTAGE.end - ago) * 4 } else { u64::from(ago % 9 == 0) * 3 };
     period.observe(Gauges {
         queued: waiting / 4,
         in_flight: 1,

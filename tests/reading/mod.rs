@@ -57,9 +57,8 @@ impl Source {
                 continue;
             }
             let name = line.strip_prefix("pub ").unwrap_or(line).strip_prefix("mod ");
-            if let Some(name) = name.and_then(|rest| rest.strip_suffix(';'))
-                && attributes.contains(&"#[cfg(test)]")
-            {
+            let name = name.filter(|_| attributes.contains(&"#[cfg(test)]"));
+            if let Some(name) = name.and_then(|rest| rest.strip_suffix(';')) {
                 let named =
                     attributes.iter().find_map(|one| one.strip_prefix("#[path = \"")?.strip_suffix("\"]"));
                 match named {

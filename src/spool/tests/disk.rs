@@ -270,12 +270,11 @@ impl Recorder {
                 let Some(known) = self.known(node, &name, &path) else { continue };
                 if path.is_dir() {
                     directories.push((path, known));
-                } else if let Some(seen) = self.foreign.get(&known)
-                    && let Ok(bytes) = fs::read(&path)
-                    && *seen != bytes
-                {
-                    self.compare(known, bytes);
+                    continue;
                 }
+                let Some(seen) = self.foreign.get(&known) else { continue };
+                let Some(bytes) = fs::read(&path).ok().filter(|bytes| bytes != seen) else { continue };
+                self.compare(known, bytes);
             }
         }
     }

@@ -36,7 +36,14 @@ pub struct Plan {
 impl Plan {
     pub fn ground(&self, disk: Arc<TestDisk>) -> Ground {
         let (segment_bytes, garbage_min) = (self.segment_bytes, self.garbage_min);
-        Ground { disk, segment_bytes, garbage_min, renew_bytes_min: self.renew_bytes_min, probe: None }
+        Ground {
+            disk,
+            segment_bytes,
+            garbage_min,
+            renew_bytes_min: self.renew_bytes_min,
+            probe: None,
+            tell: None,
+        }
     }
 }
 

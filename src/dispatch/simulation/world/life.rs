@@ -144,9 +144,7 @@ impl World {
         let Some(process) = process.as_ref() else { return };
         let last = segments(&process.directory).pop();
         let mut state = self.state();
-        if !state.over
-            && let Some(last) = last
-        {
+        if let Some(last) = last.filter(|_| !state.over) {
             let length = fs::metadata(&last).map_or(0, |metadata| metadata.len());
             state.durable = (last, length);
         }
