@@ -5,11 +5,10 @@ use super::reader::Reader;
 use super::view::{Filter, Row};
 use super::wire::{
     Conversation, EXPORT_FORMAT, EnvelopeLine, Head, IdentityLine, Line, SettledLine, UnreadableLine, hex,
-    of_hex,
 };
 use super::{Refused, json, parameter};
 use crate::clock::Timestamp;
-use crate::spool::{Doubt, Entry, Hash, Id};
+use crate::spool::{Doubt, Entry, Hash, Id, Spool};
 use std::collections::HashSet;
 
 /// A page ends when it has grown to this; one event more may be on it.
@@ -19,14 +18,14 @@ const PAGE_BYTES: usize = 1 << 20;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cursor {
     Start,
-    /// Conversations after this one.
-    Tickets(Hash),
+    /// Conversations from here on.
+    Tickets(u64),
     /// Settled envelopes from this number on.
     Settled(Id),
     /// Envelopes from this number on.
     Envelopes(Id),
-    /// Identities after this one.
-    Identities(Hash),
+    /// Identities from here on.
+    Identities(u64),
 }
 
 /// One page of an export.
@@ -65,10 +64,10 @@ impl Export {
         let at = parameter(query, "at");
         let cursor = match at.split_once('/') {
             None if at.is_empty() => Cursor::Start,
-            Some(("tickets", hash)) => Cursor::Tickets(of_hex(hash).map_err(|_| wrong())?),
+            Some(("tickets", from)) => Cursor::Tickets(from.parse().map_err(|_| wrong())?),
             Some(("settled", id)) => Cursor::Settled(id.parse().map_err(|_| wrong())?),
             Some(("envelopes", id)) => Cursor::Envelopes(id.parse().map_err(|_| wrong())?),
-            Some(("identities", hash)) => Cursor::Identities(of_hex(hash).map_err(|_| wrong())?),
+            Some(("identities", from)) => Cursor::Identities(from.parse().map_err(|_| wrong())?),
             _ => return Err(wrong()),
         };
         Ok(Export { filter, cursor, began_at: parameter(query, "began").parse().unwrap_or(0) })
@@ -79,17 +78,17 @@ impl Export {
         let mut page = Page::default();
         let next = match self.cursor {
             Cursor::Start => Some(self.head(reader, &mut page)),
-            Cursor::Tickets(after) => Some(self.tickets(reader, after, &mut page)?),
+            Cursor::Tickets(from) => Some(self.tickets(reader, from, &mut page)?),
             Cursor::Settled(from) => Some(self.settled(reader, from, &mut page)?),
             Cursor::Envelopes(from) => self.envelopes(reader, from, &mut page)?,
-            Cursor::Identities(after) => self.identities(reader, after, &mut page)?,
+            Cursor::Identities(from) => self.identities(reader, from, &mut page)?,
         };
         let next = next.map(|next| match next {
             Cursor::Start => String::new(),
-            Cursor::Tickets(hash) => format!("tickets/{}", hex(&hash)),
+            Cursor::Tickets(from) => format!("tickets/{from}"),
             Cursor::Settled(id) => format!("settled/{id}"),
             Cursor::Envelopes(id) => format!("envelopes/{id}"),
-            Cursor::Identities(hash) => format!("identities/{}", hex(&hash)),
+            Cursor::Identities(from) => format!("identities/{from}"),
         });
         page.text.push_str(&serde_json::json!({ "next": next, "began": self.began_at }).to_string());
         page.text.push('\n');
@@ -108,15 +107,15 @@ impl Export {
             waiting: reader.spool.counts().iter().map(|(.., count)| count).sum(),
         }));
         match self.filter.is_empty() {
-            true => Cursor::Tickets(Hash::default()),
+            true => Cursor::Tickets(0),
             false if self.filter.wants_settled() => Cursor::Settled(0),
             false => Cursor::Envelopes(0),
         }
     }
 
-    fn tickets(&self, reader: &Reader<'_>, after: Hash, page: &mut Page) -> Result<Cursor, Refused> {
-        let tickets = reader.spool.tickets(after)?;
-        let Some((last, ..)) = tickets.last() else { return Ok(Cursor::Envelopes(0)) };
+    fn tickets(&self, reader: &Reader<'_>, from: u64, page: &mut Page) -> Result<Cursor, Refused> {
+        let tickets = reader.spool.tickets(from)?;
+        let Some((next, tickets)) = tickets else { return Ok(Cursor::Envelopes(0)) };
         for (conversation, ticket, used_at) in &tickets {
             let conversation = hex(conversation);
             page.line(&Line::Conversation(Conversation {
@@ -125,7 +124,7 @@ impl Export {
                 used_ms: used_at.0,
             }));
         }
-        Ok(Cursor::Tickets(*last))
+        Ok(Cursor::Tickets(next))
     }
 
     fn settled(&self, reader: &Reader<'_>, from: Id, page: &mut Page) -> Result<Cursor, Refused> {
@@ -154,28 +153,23 @@ impl Export {
         }
         Ok(match entries.last() {
             Some((last, ..)) => Some(Cursor::Envelopes(last + 1)),
-            None if self.filter.is_empty() => Some(Cursor::Identities(Hash::default())),
+            None if self.filter.is_empty() => Some(Cursor::Identities(0)),
             None => None,
         })
     }
 
     /// Not those of events that came in since the export began: their envelopes may not be in it, and must not be
     /// taken for known when they are imported later.
-    fn identities(
-        &self,
-        reader: &Reader<'_>,
-        after: Hash,
-        page: &mut Page,
-    ) -> Result<Option<Cursor>, Refused> {
-        let identities = reader.spool.identities(after)?;
-        let Some((last, _)) = identities.last() else { return Ok(None) };
+    fn identities(&self, reader: &Reader<'_>, from: u64, page: &mut Page) -> Result<Option<Cursor>, Refused> {
+        let identities = reader.spool.identities(from)?;
+        let Some((next, identities)) = identities else { return Ok(None) };
         let (young, now) = (self.young(reader)?, reader.clock.now());
         for (identity, until) in &identities {
             if *until > now && !young.contains(identity) {
                 page.line(&Line::Identity(IdentityLine { identity: hex(identity), until_ms: until.0 }));
             }
         }
-        Ok(Some(Cursor::Identities(*last)))
+        Ok(Some(Cursor::Identities(next)))
     }
 
     fn young(&self, reader: &Reader<'_>) -> Result<HashSet<Hash>, Refused> {
@@ -185,7 +179,7 @@ impl Export {
             let Some((last, ..)) = entries.last() else { return Ok(young) };
             from = last + 1;
             let envelopes = entries.iter().filter_map(|(_, entry, _)| reader.spool.envelope(entry).ok());
-            young.extend(envelopes.map(|envelope| envelope.dedupe));
+            young.extend(envelopes.map(|envelope| Spool::kept_identity(&envelope.dedupe)));
         }
     }
 }

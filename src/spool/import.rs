@@ -91,9 +91,10 @@ impl Spool {
         self.shared.core().next_id
     }
 
-    /// A page of conversations with their tickets after `after`, and when each was used last.
-    pub fn tickets(&self, after: Hash) -> Answer<Vec<(Hash, u64, Timestamp)>> {
-        self.shared.queue.tickets(after)
+    /// Conversations with their tickets and when each was used last, from 0 on and then from where it says; none
+    /// behind the last. One may be told twice.
+    pub fn tickets(&self, from: u64) -> Answer<Option<(u64, Vec<(Hash, u64, Timestamp)>)>> {
+        self.shared.queue.tickets(from)
     }
 
     /// The ticket of a conversation, and when it was used last. A damaged one counts as none.
@@ -104,9 +105,14 @@ impl Spool {
         }
     }
 
-    /// A page of identities after `after`, with when each is forgotten.
-    pub fn identities(&self, after: Hash) -> Answer<Vec<(Hash, Timestamp)>> {
-        self.shared.queue.identities(after)
+    /// What is kept of identities, with when each is forgotten; likewise.
+    pub fn identities(&self, from: u64) -> Answer<Option<(u64, Vec<(Hash, Timestamp)>)>> {
+        self.shared.queue.identities(from)
+    }
+
+    /// An identity as it is told by [`Spool::identities`].
+    pub fn kept_identity(identity: &Hash) -> Hash {
+        super::row::kept(identity)
     }
 }
 

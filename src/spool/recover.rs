@@ -19,7 +19,7 @@ use super::stock::Stock;
 use super::tables::QueueError;
 use super::{Core, Group, Limits, OpenError, Shared, disk};
 use crate::clock::{Clock, Eras};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{self, File};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -166,6 +166,7 @@ fn assemble(
         wanted: super::group::NOBODY,
         damaged: recovery.damaged.iter().map(|(segment, _)| *segment).collect(),
         counts: stock.counts,
+        none_before: BTreeMap::new(),
         free: None,
         appended: 0,
         work: 1,
