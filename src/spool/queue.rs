@@ -293,7 +293,7 @@ impl Queue {
     pub fn tickets(&self, from: u64) -> Answer<Option<(u64, Vec<(Hash, u64, Timestamp)>)>> {
         let Some((next, rows)) = self.hashes(Table::Conversations, from)? else { return Ok(None) };
         let known = rows.iter().filter_map(|(key, value)| {
-            let mut decoder = Decoder::new(checked(value).ok()?);
+            let mut decoder = Decoder::new(value);
             Some((Hash::try_from(key.as_slice()).ok()?, decoder.u64().ok()?, Timestamp(decoder.u64().ok()?)))
         });
         Ok(Some((next, known.collect())))
