@@ -44,7 +44,7 @@
 //! | [`alert`] | what needs a person and has been told: once per matter, once more when it is over | decide how to leave the house |
 //! | [`page`] | the status page: what it answers to which request, and how it looks | keep numbers of its own, let markup through |
 //! | [`trial`] | a request run through verify and map for people: which rule, which calls, what was missing | store or send anything |
-//! | [`cli`] | a file per verb; tables, ages, colour; the demo | touch the spool: it asks the daemon |
+//! | [`cli`] | a file per verb; tables, ages, colour; the demo | touch the spool while a daemon runs: it asks that |
 //! | [`daemon`] | the wiring: from a configuration to running rooms, reload, and back down in order | any room's work |
 //! | [`sandbox`] | the local stand-in for Freshdesk: demo, dry runs, tests | live in the delivery path |
 //! | [`html`] | escaping, and what of others' markup may stand on a page of ours | build pages |
@@ -99,7 +99,7 @@
 //! | open | the queue is missing, corrupt, behind; makes its opener panic or hang | tried in a process of its own first; rebuilt or mended from the journal; a corrupt one is kept as `queue.damaged.N` |
 //! | open | the journal is damaged | the damaged bytes are told by segment and position; an envelope whose text was in them becomes a dead letter without text |
 //! | plan | template fails or renders nothing, no requester | dead with the reason; `retry` after the template was mended |
-//! | plan | the source is not configured any more | held; goes on when it is back |
+//! | plan, reload | the source is not configured any more | held; goes on when it is back |
 //! | plan, send | panic | deferred; dead at the third |
 //! | begin | the attempt cannot be made durable | deferred, nothing was sent |
 //! | send | refused, no route, no TLS: nothing left | deferred; one probe waits for all, with growing gaps |
@@ -160,6 +160,8 @@
 //! | the status page: what it shows to whom, and in a browser | `tests/it/page.rs`, `tests/system/page.sh` |
 //! | alerts across restarts, by command and by URL | `tests/it/alert.rs` |
 //! | metrics and alerting rules, by promtool | `tests/system/metrics.sh` |
+//! | with the daemon down; exported, imported, drained, in doubt and interrupted; the log | `tests/it/{offline,moved}.rs`, `src/spool/tests/moved.rs` |
+//! | a configuration is applied whole or not at all | `tests/it/reload.rs` |
 //! | what admins type | `tests/by_hand.rs`, `tests/it/` |
 //! | every verb word for word, text and JSON, with a clock that stands | `tests/cli/`, by `tests/it/transcripts.rs` |
 //! | somebody is forgotten: nothing of theirs is left in any file, all others arrive; fields that are not shown | `tests/it/forget.rs` |

@@ -59,9 +59,7 @@ pub fn run(global: &Global, args: &DrainArgs, screen: &mut Screen) -> Outcome {
     let started = clock.monotonic();
     let mut progress = Progress::new(global, false);
     let mut snapshot = look(&daemon)?;
-    if let Some(said) = &snapshot.delivery.paused
-        && !global.quiet
-    {
+    if let Some(said) = snapshot.delivery.paused.as_ref().filter(|_| !global.quiet) {
         eprintln!("delivery is {said}: nothing leaves until  deskspool resume delivery");
     }
     let mut most = 0;

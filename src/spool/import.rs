@@ -91,7 +91,7 @@ impl Spool {
         self.shared.core().next_id
     }
 
-    /// A page of conversations with their tickets after `after`, and when each was used last.
+    /// Some conversations with their tickets, when each was used last, and where to go on; one may be told twice.
     pub fn tickets(&self, from: u64) -> Answer<(Vec<(Hash, u64, Timestamp)>, Option<u64>)> {
         self.shared.queue.tickets(from)
     }

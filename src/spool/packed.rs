@@ -69,7 +69,6 @@ struct Change {
 }
 
 /// A key and what holds under it; none when nothing does any more.
-type Copied = (Vec<u8>, Option<Vec<u8>>);
 
 impl Packed {
     /// Reads all blocks once. One that is damaged has no rows, which is found out where it is compared with the journal.

@@ -26,11 +26,13 @@ fn export(world: &World, arguments: &[&str]) -> String {
 /// Imports a file and says how many were new and how many were known.
 fn import(world: &World, text: &str) -> (u64, u64) {
     let file = world.path("moved.jsonl");
-    fs::write(&file, text).unwrap();
-    let verb = world.run(&["import", "--json", file.to_str().unwrap()]);
+    fs::write(&file, text).expect("the directory is ours");
+    let verb = world.run(&["import", "--json", file.to_str().expect("it is text")]);
     assert_eq!(verb.code, 0, "{verb:?}");
-    let last: Value = serde_json::from_str(verb.out.lines().last().unwrap()).unwrap();
-    (last["imported"].as_u64().unwrap(), last["known"].as_u64().unwrap())
+    let last = verb.out.lines().last().expect("it says something");
+    let last: Value = serde_json::from_str(last).expect("an object");
+    let count = |name: &str| last[name].as_u64().expect("a number");
+    (count("imported"), count("known"))
 }
 
 fn spawn(mut command: Command) -> Child {

@@ -29,8 +29,8 @@ fn world(desk: &Sandbox) -> (World, Daemon) {
 /// Names and bytes of everything below.
 fn everything(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
-    for file in fs::read_dir(directory).unwrap() {
-        let path = file.unwrap().path();
+    for file in fs::read_dir(directory).expect("it is a directory") {
+        let path = file.expect("it can be listed").path();
         match path.is_dir() {
             true => found.extend(everything(&path)),
             false => drop(found.insert(path.clone(), fs::read(&path).unwrap_or_default())),
