@@ -101,7 +101,6 @@ use journal::Files;
 use queue::Queue;
 use record::Identity;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -287,7 +286,7 @@ struct Shared {
     broken: OnceLock<String>,
     /// Told when that happens.
     on_broken: OnceLock<fn(&str)>,
-    _lock: File,
+    _lock: disk::Lock,
 }
 
 impl Shared {
