@@ -47,6 +47,7 @@ pub fn matters(snapshot: &Snapshot, gaps: &BTreeMap<String, Duration>, limits: L
         match need.what.as_str() {
             "freshdesk" => add("freshdesk", format!("delivery waits: {}", need.why), &need.next),
             "intake" => add("intake", need.why.clone(), &need.next),
+            "damage" => add("damage", need.why.clone(), &need.next),
             "config" => add("config", format!("configuration {}", need.why), &need.next),
             _ => {}
         }

@@ -57,6 +57,7 @@
 mod age;
 mod clean;
 mod codec;
+mod damage;
 mod disk;
 mod envelope;
 mod generations;
@@ -84,6 +85,7 @@ mod view;
 #[cfg(test)]
 mod tests;
 
+pub use damage::Damage;
 pub use envelope::{Change, Doubt, Ended, Entry, Envelope, Hash, Id, Place, Ran, State, Try, hash_of};
 pub use group::CommitFailed;
 pub use life::{Lease, Leased, Touched};
@@ -254,6 +256,8 @@ struct Core {
     wanted: usize,
     /// Segments with bytes that made no sense: they are set aside, not removed.
     damaged: HashSet<u64>,
+    /// The same for people, and what was lost by it.
+    damage: Damage,
     counts: BTreeMap<(String, State), u64>,
     /// When free space was asked for, what there was, and what had been appended by then.
     free: Option<(Duration, u64, u64)>,

@@ -15,7 +15,7 @@ use super::queue::Queue;
 use super::replay::{ReadError, Replay};
 use super::stock::Stock;
 use super::tables::QueueError;
-use super::{Core, Group, Limits, OpenError, Shared, disk};
+use super::{Core, Damage, Group, Limits, OpenError, Shared, disk};
 use crate::clock::{Clock, Eras};
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -101,6 +101,7 @@ pub fn open(
         moving: 0,
         wanted: super::group::NOBODY,
         damaged: recovery.damaged.iter().map(|(segment, _)| *segment).collect(),
+        damage: damage(&queue, &recovery),
         counts: stock.counts,
         free: None,
         appended: 0,
@@ -127,6 +128,13 @@ pub fn open(
     };
     shared.tell_unset_clock();
     Ok((shared, segments.last().map_or(1, |last| last + 1), recovery))
+}
+
+/// What opening found, for those who look later.
+fn damage(queue: &Queue, recovery: &Recovery) -> Damage {
+    let segment = |id| queue.entry(id).ok().flatten().map_or(0, |entry| entry.place.segment);
+    let lost = recovery.lost.iter().map(|id| (*id, segment(*id))).collect();
+    Damage { lost, stretches: recovery.damaged.clone() }
 }
 
 /// A spool that is being opened.
