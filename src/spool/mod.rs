@@ -281,6 +281,8 @@ struct Shared {
     clock: Arc<dyn Clock>,
     /// The wall clock's readings, and how often it was set.
     eras: Mutex<(Eras, u64)>,
+    /// How long the spool was open in earlier processes, and when this one opened it.
+    service: age::Service,
     limits: RwLock<Limits>,
     core: Mutex<Core>,
     commit_wake: Condvar,
@@ -482,6 +484,9 @@ impl Drop for Spool {
 impl Shared {
     /// The threads have ended: brings the queue to disk and leaves the mark of a clean stop, if it was one.
     fn close(&self) -> Result<(), QueueError> {
+        if let Err(error) = self.note_ages() {
+            log::debug!("ages of dead letters not noted error={:?}", error.to_string());
+        }
         let flushed = self.queue.flush();
         let tables = self.queue.close();
         flushed?;

@@ -15,7 +15,7 @@ use super::queue::Queue;
 use super::replay::{ReadError, Replay};
 use super::stock::Stock;
 use super::tables::QueueError;
-use super::{Core, Damage, Group, Limits, OpenError, Shared, disk};
+use super::{Core, Damage, Group, Limits, OpenError, Shared, age, disk};
 use crate::clock::{Clock, Eras};
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -114,6 +114,7 @@ pub fn open(
         directory: directory.to_path_buf(),
         files,
         reserve,
+        service: age::Service::of(&queue, clock.monotonic()),
         queue,
         eras: Mutex::new((Eras::new(clock.now(), clock.monotonic()), 0)),
         clock,
