@@ -227,9 +227,10 @@ impl Attempt<'_> {
     /// Is what may have been sent already there? `None` when it may be sent (again).
     fn look(&mut self, write: &Write, marker: &str, doubt: Doubt) -> Go<Option<u64>> {
         let now = self.dispatch.clock.now();
-        let safe_from = doubt.since.plus(self.orders.guard);
+        let sent = last_sent(self.lease, doubt);
+        let safe_from = sent.plus(self.orders.guard);
         // A clock that was set back would make us wait for it to come round again.
-        if now < safe_from && now >= doubt.since {
+        if now < safe_from && now >= sent {
             let reason = "cut off while sending, will look before resending".to_owned();
             return Err(self.deferred(self.lease.attempts, safe_from, Some(doubt), reason));
         }
@@ -295,7 +296,9 @@ impl Attempt<'_> {
         }
         let ids: Vec<Id> =
             std::iter::once(self.lease).chain(self.with).map(|lease| lease.envelope.id).collect();
-        match self.dispatch.spool.begin_all(&ids, self.at, planned_with(self.lease)) {
+        // Not since the attempt began: the writes before this one, and looking, took their time.
+        let at = self.dispatch.clock.now();
+        match self.dispatch.spool.begin_all(&ids, at, planned_with(self.lease)) {
             Ok(()) => {
                 self.begun = true;
                 Ok(())
@@ -425,6 +428,13 @@ fn no_ticket() -> Outcome {
 
 /// Who is in trouble, and the reason in words.
 pub(super) fn trouble_of(outcome: &Outcome) -> (Cause, String) {
+/// The latest moment at which the write in doubt may have left: a doubt knows only the first. What this process saw end
+/// is not due again before the guard is over.
+fn last_sent(lease: &Lease, doubt: Doubt) -> Timestamp {
+    let last = lease.tries.last().filter(|last| last.is_cut_off());
+    last.map_or(doubt.since, |last| doubt.since.max(last.at))
+}
+
     match outcome {
         Outcome::Deferred { cause, reason, .. } => (*cause, reason.clone()),
         Outcome::Rejected { reason } | Outcome::Unknown { reason } => (Cause::Server, reason.clone()),
