@@ -21,6 +21,7 @@ pub(super) const REFUSED_TOGETHER: &str = "refused together with others, goes al
 /// pause or probe decides, not this.
 const BEHIND_THE_ACCOUNT: Duration = Duration::from_secs(1);
 
+const LOOKS_LATER: &str = "may look later: Freshdesk allows few lists a minute";
 /// Over how long those are spread that wait for lists.
 const LISTS_SPREAD: Duration = Duration::from_secs(60);
 
@@ -124,7 +125,7 @@ impl Dispatch {
     pub(super) fn look_later(&self, lease: &Lease, wait: Duration) -> Result<(), QueueError> {
         let at = self.clock.now();
         let due = at.plus(wait + LISTS_SPREAD.mul_f64(self.throw()));
-        let reason = "may look later: Freshdesk allows few lists a minute".to_owned();
+        let reason = LOOKS_LATER.to_owned();
         let ran = Ran { at, took: Duration::ZERO };
         self.record(
             lease,
@@ -279,6 +280,11 @@ impl Attempt<'_> {
                 let outcome = Outcome::Deferred { not_before, cause, reason: format!("looking: {reason}") };
                 Err(self.postponed(outcome, Some(doubt)))
             }
+            Looked::Later { after } => {
+                let wait = after + LISTS_SPREAD.mul_f64(self.dispatch.throw());
+                let reason = LOOKS_LATER.to_owned();
+                Err(self.deferred(self.lease.attempts, self.after(wait), Some(doubt), reason))
+            }
             Looked::Undecidable { reason } => {
                 let reason = format!("undecided whether it was written: {reason}");
                 Err(Stop(Change::Buried { doubt: Some(doubt), ran: Some(self.ran()), reason }))
@@ -422,12 +428,6 @@ pub(super) fn in_doubt(lease: &Lease, at: Timestamp) -> Doubt {
     Doubt { since, looks: 0, ticket: planned_with(lease) }
 }
 
-fn no_ticket() -> Outcome {
-    Outcome::Rejected { reason: "bug: a note was planned for a conversation without a ticket".to_owned() }
-}
-
-/// Who is in trouble, and the reason in words.
-pub(super) fn trouble_of(outcome: &Outcome) -> (Cause, String) {
 /// The latest moment at which the write in doubt may have left: a doubt knows only the first. What this process saw end
 /// is not due again before the guard is over.
 fn last_sent(lease: &Lease, doubt: Doubt) -> Timestamp {
@@ -435,6 +435,12 @@ fn last_sent(lease: &Lease, doubt: Doubt) -> Timestamp {
     last.map_or(doubt.since, |last| doubt.since.max(last.at))
 }
 
+fn no_ticket() -> Outcome {
+    Outcome::Rejected { reason: "bug: a note was planned for a conversation without a ticket".to_owned() }
+}
+
+/// Who is in trouble, and the reason in words.
+pub(super) fn trouble_of(outcome: &Outcome) -> (Cause, String) {
     match outcome {
         Outcome::Deferred { cause, reason, .. } => (*cause, reason.clone()),
         Outcome::Rejected { reason } | Outcome::Unknown { reason } => (Cause::Server, reason.clone()),
