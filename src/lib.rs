@@ -109,7 +109,7 @@
 //! | send | crash | *unknown*, as its beginning is in the journal |
 //! | settle | the journal cannot be written | tried again with the next segment; a crash until then makes it *unknown* |
 //! | always | older than `give_up_after`, five attempts at least, and Freshdesk can be reached | dead |
-//! | always | dead for `spool.keep_dead` while the daemon runs | leaves as if an admin had dropped it: history knows it, the log says so |
+//! | always | dead for `spool.keep_dead`, all the time together that a daemon ran | leaves as if an admin had dropped it: history knows it, the log says so |
 //! | always | the wall clock is set | the log says so; due times, windows, ages and history go by what has really passed while the process runs |
 //!
 //! # Threads
@@ -158,6 +158,8 @@
 //! | alerts across restarts, by command and by URL | `tests/it/alert.rs` |
 //! | metrics and alerting rules, by promtool | `tests/system/metrics.sh` |
 //! | what admins type | `tests/by_hand.rs`, `tests/it/` |
+//! | power cuts of the real binary on a logged block device; disks that fail or become read-only | `tests/system/power_cut.sh`, `tests/system/failing_disk.sh` |
+//! | queues that hang or kill their opener, and damage as it is told, with the real binary | `tests/it/damaged_queue.rs`, `tests/it/salvage.rs` |
 //! | full disks, generations of the queue, clean stops, queues that are tried first | `src/spool/tests/space.rs`, `tests/system/full_disk.sh` |
 //! | what a long backlog costs: disk, memory, opening | `benches/backlog/` |
 //! | restarts under load, the socket passed as systemd passes it: nobody is refused | `tests/system/restarts.sh` |
