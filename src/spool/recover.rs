@@ -17,7 +17,7 @@ use super::stock::Stock;
 use super::tables::QueueError;
 use super::{Core, Damage, Group, Limits, OpenError, Shared, age, disk};
 use crate::clock::{Clock, Eras};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -103,6 +103,7 @@ pub fn open(
         damaged: recovery.damaged.iter().map(|(segment, _)| *segment).collect(),
         damage: damage(&queue, &recovery),
         counts: stock.counts,
+        none_before: BTreeMap::new(),
         free: None,
         appended: 0,
         work: 1,
