@@ -514,30 +514,6 @@ impl Drop for Spool {
 }
 
 impl Shared {
-    /// The threads have ended: brings the queue to disk and leaves the mark of a clean stop, if it was one.
-    fn close(&self) -> Result<(), QueueError> {
-        if let Err(error) = self.note_ages() {
-            log::debug!("ages of dead letters not noted error={:?}", error.to_string());
-        }
-        let flushed = self.queue.flush();
-        let tables = self.queue.close();
-        flushed?;
-        let core = self.core();
-        // What is in flight has begun perhaps, which only the journal knows; damage is to be told again.
-        let is_clean = self.broken.get().is_none()
-            && !core.failed
-            && core.flights.is_empty()
-            && core.arriving.is_empty()
-            && core.group.bytes.is_empty()
-            && core.damaged.is_empty();
-        if is_clean {
-            let clean = clean::Clean { next_id: core.next_id, next_sequence: core.next_sequence };
-            let segments = journal::segment_numbers(&self.directory.join("journal"))?;
-            clean::mark(&self.directory, &tables, (&self.files, &segments), &clean)?;
-        }
-        Ok(())
-    }
-
     fn admit(&self, core: &mut Core, envelopes: Vec<Envelope>) -> Result<Receipt, PutError> {
         self.room_for(core, envelopes.len() as u64)?;
         let mut receipt = Receipt::default();

@@ -18,6 +18,9 @@ use std::ops::Bound;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
+/// A row of sled's; no value where it is gone.
+type Copied = (Vec<u8>, Option<Vec<u8>>);
+
 /// Blocks that are kept as they were read: neighbours are asked for together.
 const BLOCKS_KEPT: usize = 64;
 /// Blocks that are read while sled's iterator lives.
@@ -306,7 +309,7 @@ impl Packed {
 
     /// Up to [`BLOCKS_READ`] of sled's rows after `after`, without what does not hold any more; none where nothing is
     /// left.
-    pub fn copies(&self, table: Table, after: Option<&[u8]>) -> Answer<Vec<(Vec<u8>, Option<Vec<u8>>)>> {
+    pub fn copies(&self, table: Table, after: Option<&[u8]>) -> Answer<Vec<Copied>> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let mut copies = Vec::new();
         for row in self.tables.rows(table, from).take(BLOCKS_READ) {

@@ -13,7 +13,7 @@ const EVENTS: usize = 12;
 
 /// A daemon was killed while events waited; the database of its queue.
 fn cut_off(desk: &Sandbox) -> (World, PathBuf) {
-    desk.set_down(true).unwrap();
+    desk.set_down(true).expect("the sandbox is there");
     let mut world = World::new(desk);
     world.chat();
     let daemon = world.start();
@@ -46,7 +46,7 @@ fn check(desk: &Sandbox, world: &World, daemon: Daemon, why: &str) {
     assert!(told.contains(why) && told.contains("kept=queue.damaged.1"), "{told}");
     assert!(world.path("spool/queue.damaged.1").is_dir());
     assert_eq!(world.queue("queued,deferred,in-flight").len(), EVENTS);
-    desk.set_down(false).unwrap();
+    desk.set_down(false).expect("the sandbox is there");
     daemon.eventually("an empty queue", || world.queue("queued,deferred,in-flight").is_empty().then_some(()));
     assert_eq!(delivered(&desk.tickets(), "ana"), (0..EVENTS).collect::<Vec<_>>());
     assert_eq!(desk.tickets().len(), 1);
@@ -95,9 +95,8 @@ fn prober_of(database: &Path) -> Pid {
             let command = fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
             let words: Vec<&str> = command.split('\0').collect();
             let pid = entry.file_name().to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw);
-            if let (Some(pid), Some(&"probe-queue")) = (pid, words.get(1))
-                && words.contains(&wanted.as_str())
-            {
+            let is_it = words.get(1) == Some(&"probe-queue") && words.contains(&wanted.as_str());
+            if let Some(pid) = pid.filter(|_| is_it) {
                 return pid;
             }
         }
