@@ -112,7 +112,7 @@
 //! | send | crash | *unknown*, as its beginning is in the journal |
 //! | settle | the journal cannot be written | tried again with the next segment; a crash until then makes it *unknown* |
 //! | always | older than `give_up_after`, five attempts at least, and Freshdesk can be reached | dead |
-//! | always | dead for `spool.keep_dead` while the daemon runs | leaves as if an admin had dropped it: history knows it, the log says so |
+//! | always | dead for `spool.keep_dead`, all the time together that a daemon ran | leaves as if an admin had dropped it: history knows it, the log says so |
 //! | always | the wall clock is set | the log says so; due times, windows, ages and history go by what has really passed while the process runs |
 //!
 //! # Threads
@@ -165,6 +165,8 @@
 //! | what admins type | `tests/by_hand.rs`, `tests/it/` |
 //! | every verb word for word, text and JSON, with a clock that stands | `tests/cli/`, by `tests/it/transcripts.rs` |
 //! | somebody is forgotten: nothing of theirs is left in any file, all others arrive; fields that are not shown | `tests/it/forget.rs` |
+//! | power cuts of the real binary on a logged block device; disks that fail or become read-only | `tests/system/power_cut.sh`, `tests/system/failing_disk.sh` |
+//! | queues that hang or kill their opener, and damage as it is told, with the real binary | `tests/it/damaged_queue.rs`, `tests/it/salvage.rs` |
 //! | full disks, generations of the queue, clean stops, queues that are tried first | `src/spool/tests/space.rs`, `tests/system/full_disk.sh` |
 //! | what a long backlog costs: disk, memory, opening | `benches/backlog/` |
 //! | TLS with curl, renewals good and bad | `tests/system/tls.sh` |

@@ -55,6 +55,7 @@ pub fn matters(snapshot: &Snapshot, gaps: &BTreeMap<String, Duration>, limits: L
                 }
                 add("certificate", text, &need.next);
             }
+            "damage" => add("damage", need.why.clone(), &need.next),
             "config" => add("config", format!("configuration {}", need.why), &need.next),
             _ => {}
         }

@@ -33,6 +33,9 @@ pub struct ServeArgs {
     /// Tests only: the clock stands there
     #[arg(long, hide = true, requires = "clock")]
     clock_stands: bool,
+    /// Tests only: after how many seconds a queue that another process tries is taken for one that hangs
+    #[arg(long, hide = true, value_name = "SECONDS")]
+    probe_patience: Option<u64>,
 }
 
 impl ServeArgs {
@@ -59,8 +62,11 @@ pub fn run(global: &Global, args: &ServeArgs) -> Outcome {
     for warning in &loaded.warnings {
         log::warn!("{}: {}", warning.key, warning.what);
     }
-    let places =
-        places(global, &loaded.config.spool.dir, systemd::sockets::passed().map_err(anyhow::Error::from)?);
+    let passed = systemd::sockets::passed().map_err(anyhow::Error::from)?;
+    let mut places = places(global, &loaded.config.spool.dir, passed);
+    if let (Some(probe), Some(seconds)) = (&mut places.probe, args.probe_patience) {
+        probe.patience = Duration::from_secs(seconds);
+    }
     // Before any thread is started, so that none of them gets a signal that was meant for us.
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).context("signals cannot be received")?;
     let clock = args.clock();

@@ -1,8 +1,8 @@
 //! The state of the Freshdesk account, shared by all workers: its budget, its pauses, its breaker.
 //!
 //! **Invariants:** in any 60 seconds at most `rate_per_minute` calls are handed out, and of lists no more than
-//! three quarters of what the account's plan allows; a look that reads on beyond its first pages is charged when it
-//! has. While a
+//! three quarters of what the account's plan allows. A look that reads on beyond its first pages asks for each page;
+//! it is refused only what others have used, or it could never end. While a
 //! `Retry-After` runs nothing is sent. When Freshdesk is unreachable or refuses our key, one probe waits
 //! for all, with growing gaps; the envelopes stay where they are. Pure but for its own numbers: time
 //! comes in as a monotonic reading.
@@ -56,6 +56,16 @@ impl Window {
 
     fn take(&mut self, calls: usize, now: Duration) {
         self.calls.extend(std::iter::repeat_n(now, calls.min(self.limit)));
+    }
+
+    /// How long to wait for `calls` more of somebody who has `own` of those in the window already, and no use for
+    /// waiting when all are.
+    fn more(&mut self, calls: usize, own: usize, now: Duration) -> Option<Duration> {
+        if calls == 0 {
+            return None;
+        }
+        let later = self.later(calls, now)?;
+        (self.calls.len() > own).then(|| later.saturating_sub(now))
     }
 
     /// Of the calls handed out at `asked`, `spent` were made, and are over.
@@ -167,6 +177,24 @@ impl Account {
             return Permit::Probe;
         }
         Permit::Go
+    }
+
+    /// Whether somebody who was handed out `own` calls lately may make `calls` more; otherwise how long to wait. They
+    /// are taken off the budget before they are made.
+    pub fn ask_more(&mut self, calls: Calls, own: Calls, now: Duration) -> Result<(), Duration> {
+        let waits = [
+            (now < self.paused_until).then(|| self.paused_until - now),
+            self.all.more(calls.all, own.all, now),
+            self.ticket_lists.more(calls.ticket_lists, own.ticket_lists, now),
+            self.contact_lists.more(calls.contact_lists, own.contact_lists, now),
+        ];
+        if let Some(wait) = waits.into_iter().flatten().max() {
+            return Err(wait);
+        }
+        self.all.take(calls.all, now);
+        self.ticket_lists.take(calls.ticket_lists, now);
+        self.contact_lists.take(calls.contact_lists, now);
+        Ok(())
     }
 
     /// The calls handed out at `asked` are over, and `spent` were made. Freshdesk counted them at some moment until
@@ -317,6 +345,35 @@ mod tests {
         // A larger plan has more of them.
         account.learn(Rate { total: Some(400), remaining: None });
         assert_eq!(account.ask(look, seconds(1)), Permit::Go);
+    }
+
+    #[test]
+    fn a_look_that_reads_on_is_held_back_by_others_and_not_by_itself() {
+        let mut account = account(1000);
+        let (look, page) = (
+            Calls { all: 3, ticket_lists: 3, contact_lists: 0 },
+            Calls { all: 1, ticket_lists: 1, contact_lists: 0 },
+        );
+        assert_eq!(account.ask(look, seconds(0)), Permit::Go);
+        assert_eq!(account.ask(look, seconds(10)), Permit::Go);
+        let mut own = look;
+        for _ in 0..9 {
+            assert_eq!(account.ask_more(page, own, seconds(20)), Ok(()));
+            own = own.and(page);
+        }
+        assert_eq!(
+            account.ask_more(page, own, seconds(21)),
+            Err(seconds(39)),
+            "the other's are in this minute"
+        );
+        assert_eq!(account.ask(look, seconds(21)), Permit::ListsNotBefore(seconds(60)));
+        // Alone it goes on to its end, whatever the plan allows.
+        for _ in 0..20 {
+            assert_eq!(account.ask_more(page, own, seconds(71)), Ok(()));
+            own = own.and(page);
+        }
+        account.pause(seconds(5), seconds(72));
+        assert_eq!(account.ask_more(page, own, seconds(73)), Err(seconds(4)));
     }
 
     #[test]

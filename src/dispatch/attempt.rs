@@ -21,6 +21,7 @@ pub(super) const REFUSED_TOGETHER: &str = "refused together with others, goes al
 /// pause or probe decides, not this.
 const BEHIND_THE_ACCOUNT: Duration = Duration::from_secs(1);
 
+const LOOKS_LATER: &str = "may look later: Freshdesk allows few lists a minute";
 /// Over how long those are spread that wait for lists.
 const LISTS_SPREAD: Duration = Duration::from_secs(60);
 
@@ -124,7 +125,7 @@ impl Dispatch {
     pub(super) fn look_later(&self, lease: &Lease, wait: Duration) -> Result<(), QueueError> {
         let at = self.clock.now();
         let due = at.plus(wait + LISTS_SPREAD.mul_f64(self.throw()));
-        let reason = "may look later: Freshdesk allows few lists a minute".to_owned();
+        let reason = LOOKS_LATER.to_owned();
         let ran = Ran { at, took: Duration::ZERO };
         self.record(
             lease,
@@ -228,9 +229,10 @@ impl Attempt<'_> {
     /// Is what may have been sent already there? `None` when it may be sent (again).
     fn look(&mut self, write: &Write, marker: &str, doubt: Doubt) -> Go<Option<u64>> {
         let now = self.dispatch.clock.now();
-        let safe_from = doubt.since.plus(self.orders.guard);
+        let sent = last_sent(self.lease, doubt);
+        let safe_from = sent.plus(self.orders.guard);
         // A clock that was set back would make us wait for it to come round again.
-        if now < safe_from && now >= doubt.since {
+        if now < safe_from && now >= sent {
             let reason = "cut off while sending, will look before resending".to_owned();
             return Err(self.deferred(self.lease.attempts, safe_from, Some(doubt), reason));
         }
@@ -279,6 +281,11 @@ impl Attempt<'_> {
                 let outcome = Outcome::Deferred { not_before, cause, reason: format!("looking: {reason}") };
                 Err(self.postponed(outcome, Some(doubt)))
             }
+            Looked::Later { after } => {
+                let wait = after + LISTS_SPREAD.mul_f64(self.dispatch.throw());
+                let reason = LOOKS_LATER.to_owned();
+                Err(self.deferred(self.lease.attempts, self.after(wait), Some(doubt), reason))
+            }
             Looked::Undecidable { reason } => {
                 let reason = format!("undecided whether it was written: {reason}");
                 Err(Stop(Change::Buried { doubt: Some(doubt), ran: Some(self.ran()), reason }))
@@ -296,7 +303,9 @@ impl Attempt<'_> {
         }
         let ids: Vec<Id> =
             std::iter::once(self.lease).chain(self.with).map(|lease| lease.envelope.id).collect();
-        match self.dispatch.spool.begin_all(&ids, self.at, planned_with(self.lease)) {
+        // Not since the attempt began: the writes before this one, and looking, took their time.
+        let at = self.dispatch.clock.now();
+        match self.dispatch.spool.begin_all(&ids, at, planned_with(self.lease)) {
             Ok(()) => {
                 self.begun = true;
                 Ok(())
@@ -418,6 +427,13 @@ fn target(lease: &Lease) -> Option<u64> {
 pub(super) fn in_doubt(lease: &Lease, at: Timestamp) -> Doubt {
     let since = lease.doubt.map_or(at, |doubt| doubt.since);
     Doubt { since, looks: 0, ticket: planned_with(lease) }
+}
+
+/// The latest moment at which the write in doubt may have left: a doubt knows only the first. What this process saw end
+/// is not due again before the guard is over.
+fn last_sent(lease: &Lease, doubt: Doubt) -> Timestamp {
+    let last = lease.tries.last().filter(|last| last.is_cut_off());
+    last.map_or(doubt.since, |last| doubt.since.max(last.at))
 }
 
 fn no_ticket() -> Outcome {

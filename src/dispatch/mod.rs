@@ -26,7 +26,9 @@ use crate::freshdesk::Desk;
 use crate::freshdesk::outcome::{Calls, Cause, Outcome, Rate};
 use crate::freshdesk::write::Write;
 use crate::spool::{Change, Envelope, Id, Lease, Leased, QueueError, Spool, hash_of};
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
@@ -100,7 +102,7 @@ pub struct Dispatch {
     spool: Arc<Spool>,
     clock: Arc<dyn Clock>,
     orders: RwLock<Arc<Orders>>,
-    account: Mutex<Account>,
+    account: Arc<Mutex<Account>>,
     /// The account may be open again, or the workers shall end.
     account_wake: Condvar,
     dice: Mutex<Dice>,
@@ -164,7 +166,7 @@ impl Dispatch {
             spool,
             clock,
             orders: RwLock::new(Arc::new(orders)),
-            account: Mutex::new(account),
+            account: Arc::new(Mutex::new(account)),
             account_wake: Condvar::new(),
             dice: Mutex::new(Dice::random()),
             is_stopping: AtomicBool::new(false),
@@ -307,21 +309,23 @@ impl Dispatch {
         if self.waits_for_more(&lease, &writes)? {
             return Ok(Step::Again);
         }
-        let calls = needed(&lease, &writes);
+        let look = needed_to_look(&lease, &writes);
+        let calls = needed(&lease, &writes).and(look);
         let permit = self.account().ask(calls, now);
         match permit {
             Permit::Go => {
                 // What others of this thread left is not ours.
                 let _ = orders.desk.spent();
+                let pages = self.grant(&orders, look, calls);
                 let attempted = self.attempt_together(&orders, &lease, writes);
-                self.charge(&orders, (calls, now));
+                self.charge(&orders, (calls, now), &pages.borrow());
                 attempted.map(|()| Step::Again)
             }
             Permit::Probe => {
                 self.spool.give_back(lease.envelope.id);
                 let _ = orders.desk.spent();
                 self.probe(&orders);
-                self.charge(&orders, (Calls::plain(1), now));
+                self.charge(&orders, (Calls::plain(1), now), &[]);
                 Ok(Step::Again)
             }
             Permit::NotBefore(later) => {
@@ -335,11 +339,30 @@ impl Dispatch {
         }
     }
 
-    /// The calls that were asked for are over.
-    fn charge(&self, orders: &Orders, (calls, asked): (Calls, Duration)) {
-        let spent = orders.desk.spent().unwrap_or(calls);
+    /// Lets a look read on beyond its first pages, page by page. Which, and when.
+    fn grant(&self, orders: &Orders, look: Calls, calls: Calls) -> Pages {
+        let (account, clock, pages) = (self.account.clone(), self.clock.clone(), Pages::default());
+        let taken = pages.clone();
+        let more = move |page| {
+            let now = clock.monotonic();
+            let own = taken.borrow().iter().fold(calls, |sum, (page, _)| sum.and(*page));
+            account.lock().unwrap_or_else(PoisonError::into_inner).ask_more(page, own, now)?;
+            taken.borrow_mut().push((page, now));
+            Ok(())
+        };
+        orders.desk.grant(look, Box::new(more));
+        pages
+    }
+
+    /// The calls that were asked for are over, and the pages that a look has read on.
+    fn charge(&self, orders: &Orders, (calls, asked): (Calls, Duration), pages: &[(Calls, Duration)]) {
+        let all = pages.iter().fold(calls, |sum, (page, _)| sum.and(*page));
+        let spent = orders.desk.spent().unwrap_or(all);
         let (rate, now) = (orders.desk.rate(), self.clock.monotonic());
         let mut account = self.account();
+        for page in pages {
+            account.ended(*page, Calls::default(), now);
+        }
         account.ended((calls, asked), spent, now);
         account.learn(rate);
     }
@@ -367,15 +390,22 @@ impl Dispatch {
     }
 }
 
-/// The calls of an attempt, as far as they can be told before it.
+/// The calls of an attempt's writes.
 fn needed(lease: &Lease, writes: &[Write]) -> Calls {
     let left = writes.get(lease.step as usize..).unwrap_or_default();
-    let look = match (lease.doubt, left.first()) {
+    left.iter().map(crate::freshdesk::calls_of).fold(Calls::default(), Calls::and)
+}
+
+/// The calls of the look before them, as far as they can be told before it.
+fn needed_to_look(lease: &Lease, writes: &[Write]) -> Calls {
+    match (lease.doubt, writes.get(lease.step as usize)) {
         (Some(_), Some(write)) => crate::freshdesk::calls_of_look(write),
         _ => Calls::default(),
-    };
-    left.iter().map(crate::freshdesk::calls_of).fold(look, Calls::and)
+    }
 }
+
+/// Pages that a look asked for beyond its first ones, and when.
+type Pages = Rc<RefCell<Vec<(Calls, Duration)>>>;
 
 /// The marker of one write of one envelope: `ds-` and 20 characters, unique per spool.
 pub fn marker(identity: &[u8; 16], id: Id, step: u32) -> String {

@@ -389,6 +389,25 @@ fn what_was_given_up_in_doubt_is_looked_for_when_it_is_retried() {
 }
 
 #[test]
+fn a_restart_waits_for_the_write_that_was_cut_off_and_not_for_the_first_of_its_plan() {
+    let mut rig = Rig::new();
+    rig.put("a", "twice");
+    let Leased::One(lease) = rig.spool().lease_due().unwrap() else { panic!("it is due") };
+    rig.spool().begin(lease.envelope.id, rig.clock.now(), None).unwrap();
+    // The first write took its time; the second was sent a moment before the end.
+    rig.clock.advance(GUARD * 2);
+    rig.spool().progress(lease.envelope.id, 1, Some(1), true).unwrap();
+    rig.spool().begin(lease.envelope.id, rig.clock.now(), None).unwrap();
+    let sent = rig.clock.monotonic();
+    rig.restart();
+    rig.run_for(GUARD * 4);
+    let looks: Vec<Duration> =
+        rig.desk.books().calls.iter().filter(|(_, call)| *call == "find note").map(|(at, _)| *at).collect();
+    assert_eq!(looks.len(), 2, "{looks:?}");
+    assert!(looks[0] >= sent + GUARD, "{looks:?} after {sent:?}");
+}
+
+#[test]
 fn mapping_failures_and_strangers_never_reach_freshdesk() {
     let rig = Rig::new();
     let dead = rig.put("a", "unmappable");

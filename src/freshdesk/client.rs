@@ -10,11 +10,11 @@ use super::answer::{Answer, Subject};
 use super::failure::Failure;
 use super::outcome::{Calls, Cause, Looked, Outcome, Rate};
 use super::write::{Attachment, ContactFields, NoteFields, Requester, TicketFields, UpdateFields};
-use super::{Desk, form, look, request, tap, tls};
+use super::{Desk, More, form, look, request, tap, tls};
 use crate::clock::Timestamp;
 use base64::Engine;
 use serde_json::Value;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
@@ -39,6 +39,8 @@ const IDLE_MAX: Duration = Duration::from_secs(15);
 thread_local! {
     /// Calls of this thread since `Desk::spent` was last asked: an attempt is made by one thread.
     static SPENT: Cell<Calls> = const { Cell::new(Calls { all: 0, ticket_lists: 0, contact_lists: 0 }) };
+    /// What its looks may spend without asking, and whom they ask then.
+    static GRANT: RefCell<Option<(Calls, More)>> = const { RefCell::new(None) };
 }
 
 /// The key of an agent. Never shown.
@@ -244,14 +246,21 @@ impl Client {
     }
 
     /// What a call counts for.
-    fn count(method: &str, path: &str) {
+    fn weight(method: &str, path: &str) -> Calls {
+        let path = path.split('?').next().unwrap_or_default();
         let lists = |list: &str| usize::from(method == "GET" && path == list);
-        let call = Calls {
-            all: 1,
-            ticket_lists: lists("/api/v2/tickets"),
-            contact_lists: lists("/api/v2/contacts"),
-        };
-        SPENT.set(SPENT.get().and(call));
+        let (ticket_lists, contact_lists) = (lists("/api/v2/tickets"), lists("/api/v2/contacts"));
+        Calls { all: 1, ticket_lists, contact_lists }
+    }
+
+    /// A look's `get`: a call beyond what was granted is asked for first. How long to wait when it is not to be had.
+    pub(super) fn get_if_granted(&self, path: &str) -> Result<Result<Answer, Failure>, Duration> {
+        let call = Client::weight("GET", path);
+        GRANT.with_borrow(|grant| match grant {
+            Some((calls, more)) if !SPENT.get().and(call).fits(*calls) => more(call),
+            _ => Ok(()),
+        })?;
+        Ok(self.get(path))
     }
 
     fn exchange(
@@ -264,7 +273,7 @@ impl Client {
         let (result, bytes) = tap::counting(|| call(agent));
         // The query names the requester, so only the path is logged.
         let path = path.split('?').next().unwrap_or_default();
-        Client::count(method, path);
+        SPENT.set(SPENT.get().and(Client::weight(method, path)));
         match result {
             Ok(response) => {
                 let answer = Answer::read(response, ANSWER_MAX_BYTES);
@@ -362,7 +371,12 @@ impl Desk for Client {
         answers.iter().map(|(status, count)| (*status, *count)).collect()
     }
 
+    fn grant(&self, calls: Calls, more: More) {
+        GRANT.set(Some((calls, more)));
+    }
+
     fn spent(&self) -> Option<Calls> {
+        GRANT.set(None);
         Some(SPENT.take())
     }
 

@@ -6,7 +6,7 @@
 //!
 //! **Invariants:** `Absent` is only said after every list was read to its end. What cannot be read to its
 //! end is `Undecidable`, never guessed. Every loop has a bound, because lists have their own small budget
-//! (20 a minute on the smallest paid plan).
+//! (20 a minute on the smallest paid plan); each page beyond what was granted is asked for before it is read.
 
 use super::answer::{Answer, Subject};
 use super::client::Client;
@@ -289,7 +289,8 @@ fn mentions(text: &str, marker: &str) -> bool {
 }
 
 fn ask(client: &Client, path: &str) -> Search<Answer> {
-    client.get(path).map_err(|Failure { reason, .. }| Looked::Deferred {
+    let answer = client.get_if_granted(path).map_err(|after| Looked::Later { after })?;
+    answer.map_err(|Failure { reason, .. }| Looked::Deferred {
         not_before: None,
         cause: Cause::Unreachable,
         reason: format!("while looking: {reason}"),

@@ -1,9 +1,11 @@
 //! Looking before resending, against a server that plays a script.
 
-use super::super::Desk;
 use super::super::client::ClientConfig;
 use super::super::test_server::{Act, Server, config, http, json};
+use super::super::{Desk, More};
 use super::*;
+use std::cell::Cell;
+use std::rc::Rc;
 
 const MARKER: &str = "ds-abc";
 /// 2026-11-21T08:01:13Z; the window begins a day earlier.
@@ -234,6 +236,30 @@ fn too_many_pages_are_not_an_answer() {
     let acts = (0..5).map(|_| with_next(r#"[{"id":7,"tags":[]}]"#)).collect();
     let asked: Vec<String> = (1..=5).map(list).collect();
     check(&by_email(), acts, Looked::Undecidable { reason }, &asked);
+}
+
+#[test]
+fn each_page_beyond_what_was_granted_is_asked_for_before_it_is_read() {
+    let look = |most: usize, expect: Looked, read: usize| {
+        let page = || with_next(r#"[{"id":7,"tags":[]}]"#);
+        let server = Server::play(vec![page(), page(), page(), json(r#"[{"id":8,"tags":["ds-abc"]}]"#)]);
+        let (client, asked) = (server.client(), Rc::new(Cell::new(0)));
+        let counted = asked.clone();
+        let _ = client.spent();
+        let more: More = Box::new(move |call| {
+            assert_eq!(call, Calls { all: 1, ticket_lists: 1, contact_lists: 0 });
+            counted.set(counted.get() + 1);
+            if counted.get() > most { Err(Duration::from_secs(7)) } else { Ok(()) }
+        });
+        client.grant(Calls { all: 2, ticket_lists: 2, contact_lists: 0 }, more);
+        assert_eq!(client.find_ticket(&by_email(), MARKER, SINCE), expect);
+        assert_eq!(client.spent().map(|spent| spent.ticket_lists), Some(read));
+        assert_eq!(server.request_lines().len(), read);
+        asked.get()
+    };
+    assert_eq!(look(9, found(8), 4), 2);
+    assert_eq!(look(1, Looked::Later { after: Duration::from_secs(7) }, 3), 2);
+    assert_eq!(look(0, Looked::Later { after: Duration::from_secs(7) }, 2), 1);
 }
 
 #[test]

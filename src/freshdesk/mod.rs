@@ -26,7 +26,11 @@ pub use client::{ApiKey, Client, ClientConfig, ClientError};
 
 use crate::clock::Timestamp;
 use outcome::{Calls, Looked, Outcome, Rate};
+use std::time::Duration;
 use write::{ContactFields, NoteFields, Requester, TicketFields, UpdateFields};
+
+/// May so many more calls be made? Otherwise how long to wait.
+pub type More = Box<dyn Fn(Calls) -> Result<(), Duration>>;
 
 /// A Freshdesk account, or its stand-in.
 pub trait Desk: Send + Sync {
@@ -56,6 +60,9 @@ pub trait Desk: Send + Sync {
     fn answers(&self) -> Vec<(u16, u64)> {
         Vec::new()
     }
+    /// From here on a look of this thread asks for each call beyond `calls` before it makes it, until `spent` is
+    /// asked. Where nobody counts nobody asks.
+    fn grant(&self, _calls: Calls, _more: More) {}
     /// The calls that this thread has made since it was last asked; nothing where nobody counts.
     fn spent(&self) -> Option<Calls> {
         None

@@ -63,6 +63,11 @@ pub enum Looked {
         /// One line for admins.
         reason: String,
     },
+    /// The account's calls of this minute are used up: the look begins again then.
+    Later {
+        /// How long that is.
+        after: Duration,
+    },
     /// The question can never be answered (the ticket is gone, the requester cannot be listed).
     Undecidable {
         /// One line for admins.
@@ -94,6 +99,13 @@ impl Calls {
     /// That many calls that nothing but the account's own limit counts.
     pub fn plain(all: usize) -> Calls {
         Calls { all, ..Calls::default() }
+    }
+
+    /// Whether there are no more of any kind than in `other`.
+    pub fn fits(self, other: Calls) -> bool {
+        self.all <= other.all
+            && self.ticket_lists <= other.ticket_lists
+            && self.contact_lists <= other.contact_lists
     }
 
     /// Those of both.

@@ -1,13 +1,22 @@
 //! How old things are, although the wall clock is set now and then: boxes without a battery boot in 1970.
 //!
 //! Every look at the clock is compared with the monotonic reading. What was stamped before a jump keeps its age while
-//! this process runs; what an earlier process stamped is believed unless it cannot be true.
+//! this process runs; what an earlier process stamped is believed unless it cannot be true. Dead letters age by the
+//! time that any process had the spool open, which no clock has a say in.
 
+use super::codec::{Decoder, Malformed};
+use super::queue::Queue;
 use super::tables::QueueError;
-use super::{Change, Core, Envelope, Shared, Spool, State};
+use super::{Change, Core, Entry, Envelope, Id, Shared, Spool, State};
 use crate::clock::{SET_SINCE, Timestamp, spell};
+use std::collections::BTreeMap;
 use std::sync::PoisonError;
 use std::time::Duration;
+
+/// The ring of the queue's counters that has the ages of dead letters, by id. Others belong to status and alert.
+const RING: u8 = b'd';
+/// Its row that says how long the spool has been open: no envelope has this number.
+const SERVED: u64 = 0;
 
 impl Spool {
     /// How much time has passed since `moment`, which the clock said while this process or an earlier one ran.
@@ -88,34 +97,63 @@ impl Shared {
     }
 
     /// Dead letters that nobody wanted for `keep_dead` leave as if they had been dropped: history knows them, and
-    /// the log. Only time that this process has seen counts: a clock that was a year ahead at a start must not cost
-    /// them.
+    /// the log. Only time counts in which a daemon had the spool open: a clock that is a year ahead at a start must
+    /// not cost them.
     pub(super) fn drop_old_dead(&self) -> Result<(), QueueError> {
         let keep = self.limits().keep_dead;
+        self.with_dead(|core, id, entry, age| match age >= keep {
+            true if core.stopping => Ok(()),
+            true => self.drop_dead(core, (id, &entry.source), keep),
+            false => Ok(()),
+        })
+    }
+
+    /// Before a stop: what dead letters have aged is known to the next process.
+    pub(super) fn note_ages(&self) -> Result<(), QueueError> {
+        self.with_dead(|_, _, _, _| Ok(()))
+    }
+
+    /// Calls `visit` with every dead letter and its age, and writes down since when it is one.
+    fn with_dead(
+        &self,
+        mut visit: impl FnMut(&mut Core, Id, &Entry, Duration) -> Result<(), QueueError>,
+    ) -> Result<(), QueueError> {
+        if !self.core().counts.keys().any(|(_, state)| *state == State::Dead) {
+            return Ok(());
+        }
+        let mut deaths = deaths(&self.queue)?;
+        let served = self.service.until(self.clock.monotonic());
+        self.queue.put_period(RING, SERVED, &served.to_le_bytes());
         let mut from = 0;
         loop {
             let mut core = self.core();
-            if core.stopping || !core.counts.keys().any(|(_, state)| *state == State::Dead) {
-                return Ok(());
-            }
             let page = self.queue.entries(from)?;
-            let Some((last, _)) = page.last() else { return Ok(()) };
+            let Some((last, _)) = page.last() else { break };
             from = last + 1;
-            for (id, entry) in page {
-                let died_at = entry.tries.last().map_or(entry.received_at, |one| one.at.plus(one.took));
-                if entry.state == State::Dead && self.witnessed_age(died_at.max(entry.received_at)) >= keep {
-                    self.drop_dead(&mut core, (id, &entry.source), keep)?;
+            for (id, entry) in page.iter().filter(|(_, entry)| entry.state == State::Dead) {
+                let death = self.death(entry, deaths.remove(id), served);
+                if death.is_new {
+                    self.queue.put_period(RING, *id, &death.encode());
                 }
+                let age = Duration::from_millis(served.saturating_sub(death.served));
+                visit(&mut core, *id, entry, age)?;
             }
         }
+        // Others were retried or dropped meanwhile.
+        deaths.keys().try_for_each(|id| self.queue.trim_periods(RING, *id..id + 1))
     }
 
-    fn drop_dead(
-        &self,
-        core: &mut Core,
-        (id, source): (super::Id, &str),
-        keep: Duration,
-    ) -> Result<(), QueueError> {
+    /// When a dead letter became one: as it was noted, or else by what this process has seen.
+    fn death(&self, entry: &Entry, noted: Option<Death>, served: u64) -> Death {
+        let ended = entry.tries.last().map_or(entry.received_at, |one| one.at.plus(one.took));
+        let died_at = ended.max(entry.received_at);
+        noted.filter(|death| death.died_at == died_at).unwrap_or_else(|| {
+            let seen = u64::try_from(self.witnessed_age(died_at).as_millis()).unwrap_or(u64::MAX);
+            Death { died_at, served: served.saturating_sub(seen), is_new: true }
+        })
+    }
+
+    fn drop_dead(&self, core: &mut Core, (id, source): (Id, &str), keep: Duration) -> Result<(), QueueError> {
         let change = Change::Dropped { at: self.clock.now() };
         if self.touch(core, id, &change)? == super::Touched::Done {
             log::warn!(
@@ -124,5 +162,58 @@ impl Shared {
             );
         }
         Ok(())
+    }
+}
+
+/// How long the spool has been open, all processes together.
+pub struct Service {
+    before: u64,
+    began: Duration,
+}
+
+impl Service {
+    /// As the queue knows it. A rebuilt one knows nothing, and dead letters stay longer.
+    pub fn of(queue: &Queue, now: Duration) -> Service {
+        let row = queue.periods(RING, SERVED).ok().and_then(|rows| rows.into_iter().next());
+        let row = row.filter(|(number, _)| *number == SERVED).and_then(|(_, row)| row.try_into().ok());
+        Service { before: row.map_or(0, u64::from_le_bytes), began: now }
+    }
+
+    /// Until `now`, in milliseconds.
+    fn until(&self, now: Duration) -> u64 {
+        let here = u64::try_from(now.saturating_sub(self.began).as_millis()).unwrap_or(u64::MAX);
+        self.before.saturating_add(here)
+    }
+}
+
+/// When an envelope became a dead letter.
+struct Death {
+    /// What the clock said: another one is another death.
+    died_at: Timestamp,
+    /// How long the spool had been open.
+    served: u64,
+    /// It is not noted yet.
+    is_new: bool,
+}
+
+impl Death {
+    fn encode(&self) -> Vec<u8> {
+        [self.died_at.0.to_le_bytes(), self.served.to_le_bytes()].concat()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Death, Malformed> {
+        let mut decoder = Decoder::new(bytes);
+        Ok(Death { died_at: Timestamp(decoder.u64()?), served: decoder.u64()?, is_new: false })
+    }
+}
+
+/// All that are noted. A damaged row is as good as none.
+fn deaths(queue: &Queue) -> Result<BTreeMap<Id, Death>, QueueError> {
+    let (mut noted, mut from) = (BTreeMap::new(), SERVED + 1);
+    loop {
+        let page = queue.periods(RING, from)?;
+        let Some((last, _)) = page.last() else { return Ok(noted) };
+        from = last + 1;
+        noted.extend(page.iter().filter_map(|(id, row)| Some((*id, Death::decode(row).ok()?))));
     }
 }

@@ -4,12 +4,13 @@
 //! change of each segment, and a checksum of every file of the queue. It is believed once: it is removed, and
 //! its removal synced, before anything else is written. If anything is not as it says, the journal is walked.
 
+use super::Shared;
 use super::codec::{Decoder, Encoder, Malformed};
 use super::generations;
-use super::journal::Files;
+use super::journal::{Files, segment_numbers};
 use super::record::Identity;
 use super::segment;
-use super::tables::wait_until_closed;
+use super::tables::{QueueError, wait_until_closed};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
@@ -27,6 +28,36 @@ pub struct Clean {
     pub next_id: u64,
     /// The next record's.
     pub next_sequence: u64,
+}
+
+impl Shared {
+    /// The threads have ended: brings the queue to disk and leaves the mark of a clean stop, if it was one.
+    pub(super) fn close(&self) -> Result<(), QueueError> {
+        if self.scratch.is_some() {
+            self.queue.close();
+            return Ok(());
+        }
+        if let Err(error) = self.note_ages() {
+            log::debug!("ages of dead letters not noted error={:?}", error.to_string());
+        }
+        let flushed = self.queue.flush();
+        let tables = self.queue.close();
+        flushed?;
+        let core = self.core();
+        // What is in flight has begun perhaps, which only the journal knows; damage is to be told again.
+        let is_clean = self.broken.get().is_none()
+            && !core.failed
+            && core.flights.is_empty()
+            && core.arriving.is_empty()
+            && core.group.bytes.is_empty()
+            && core.damaged.is_empty();
+        if is_clean {
+            let clean = Clean { next_id: core.next_id, next_sequence: core.next_sequence };
+            let segments = segment_numbers(&self.directory.join("journal"))?;
+            mark(&self.directory, &tables, (&self.files, &segments), &clean)?;
+        }
+        Ok(())
+    }
 }
 
 /// Leaves the mark. The queue's database in `tables` is closed, or about to be.

@@ -31,8 +31,21 @@ pub fn create_directory(disk: &dyn Disk, directory: &Path) -> io::Result<()> {
     disk.sync_directory(parent)
 }
 
-/// Takes the spool for this process; the lock is released when the file is closed, also by a crash.
-pub fn lock(directory: &Path) -> Result<File, OpenError> {
+/// The spool is this process's. A crash of it gives the lock up, too.
+pub struct Lock(pub File);
+
+impl Drop for Lock {
+    /// Closing the file is not enough: a child that is just being started has a copy of it until it becomes another
+    /// program, which takes seconds on a busy machine, and whoever opens the spool next would find it taken.
+    fn drop(&mut self) {
+        if let Err(errno) = flock(&self.0, FlockOperation::Unlock) {
+            log::warn!("lock not given up error={:?}", io::Error::from(errno).to_string());
+        }
+    }
+}
+
+/// Takes the spool for this process.
+pub fn lock(directory: &Path) -> Result<Lock, OpenError> {
     let path = directory.join("lock");
     let mut file = OpenOptions::new()
         .read(true)
@@ -55,7 +68,7 @@ pub fn lock(directory: &Path) -> Result<File, OpenError> {
     if let Err(error) = file.set_len(0).and_then(|()| write!(file, "{}", std::process::id())) {
         log::warn!("pid not noted in the lock error={:?}", error.to_string());
     }
-    Ok(file)
+    Ok(Lock(file))
 }
 
 /// The pid in a lock that another has; empty when that process is gone, because those who only read the spool do not
@@ -67,8 +80,8 @@ pub fn holder(file: &mut File) -> String {
     if is_alive { pid.trim().to_owned() } else { String::new() }
 }
 
-/// Takes the lock. A process that this one is just starting has a copy of every open file until it becomes
-/// another program, and with it a lock that was given up a moment ago: so it is asked for some times.
+/// Takes the lock. A daemon that was killed a moment ago may have been starting a child, which has a copy of the
+/// lock until it becomes another program: so it is asked for some times.
 fn flock_soon(file: &File) -> Result<(), Errno> {
     let (never, nothing) = (std::sync::Mutex::new(()), std::sync::Condvar::new());
     for _ in 0..LOCK_ASKED_MAX {
@@ -183,4 +196,21 @@ impl Reserve {
 /// Whether an error says that the disk is full.
 pub fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_that_is_being_started_keeps_nobody_out_of_a_spool_that_was_closed() {
+        let directory = tempfile::tempdir().expect("there is room for a directory");
+        let first = lock(directory.path()).expect("nobody has it");
+        // As such a child has it.
+        let copy = first.0.try_clone().expect("there are descriptors");
+        assert!(matches!(lock(directory.path()), Err(OpenError::InUse { .. })));
+        drop(first);
+        assert!(lock(directory.path()).is_ok());
+        drop(copy);
+    }
 }

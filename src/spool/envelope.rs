@@ -399,6 +399,13 @@ pub struct Try {
     pub reason: String,
 }
 
+impl Try {
+    /// It began, and the process ended before it did.
+    pub fn is_cut_off(&self) -> bool {
+        self.reason == CUT_OFF
+    }
+}
+
 /// What an attempt came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
@@ -492,10 +499,11 @@ impl Entry {
 
     /// Writes down how an attempt ended; one that only looked has not been added before.
     fn end_try(&mut self, ran: Ran, ended: Ended, reason: &str) {
-        if self.tries.last().is_none_or(|last| last.at != ran.at || last.reason != CUT_OFF) {
+        if self.tries.last().is_none_or(|last| last.at < ran.at || last.reason != CUT_OFF) {
             self.add_try(ran.at);
         }
         let last = self.tries.last_mut().expect("added above");
+        last.at = ran.at;
         last.ended = ended;
         last.took = ran.took;
         reason.clone_into(&mut last.reason);
@@ -505,12 +513,15 @@ impl Entry {
     pub(super) fn apply(&mut self, change: &Change) {
         match change {
             Change::Begun { at, ticket } => {
-                // Each write of a plan is begun; the next one, when this one is done, belongs to the same attempt.
-                let goes_on = self.doubt.is_none()
-                    && self.tries.last().is_some_and(|last| last.at == *at && last.reason == CUT_OFF);
-                if !goes_on {
-                    self.attempts += 1;
-                    self.add_try(*at);
+                // Each write of a plan is begun; the next one, when this one is done, belongs to the same attempt. Until
+                // that ends, it says when the write began whose fate nobody knows.
+                let is_next = self.step > 0 && self.doubt.is_none();
+                match self.tries.last_mut().filter(|last| is_next && last.reason == CUT_OFF) {
+                    Some(last) => last.at = *at,
+                    None => {
+                        self.attempts += 1;
+                        self.add_try(*at);
+                    }
                 }
                 let since = self.doubt.map_or(*at, |doubt| doubt.since);
                 self.doubt = Some(Doubt { since, looks: 0, ticket: *ticket });
@@ -662,11 +673,13 @@ mod tests {
         let mut entry = Entry::of(&envelope(), Place { segment: 1, offset: 64, length: 9 });
         entry.apply(&Change::Begun { at: Timestamp(10), ticket: None });
         entry.apply(&Change::Progressed { step: 1, ticket: Some(5), opened: true });
-        entry.apply(&Change::Begun { at: Timestamp(10), ticket: None });
+        entry.apply(&Change::Begun { at: Timestamp(700), ticket: None });
+        assert_eq!(entry.tries[0].at, Timestamp(700), "when the second write was begun");
         let ran = Ran { at: Timestamp(10), took: Duration::from_secs(1) };
         entry.apply(&Change::Delivered { ticket: Some(5), conversation: entry.conversation, ran });
-        let told: Vec<_> = entry.tries.iter().map(|one| (one.number, one.ended, one.took)).collect();
-        assert_eq!((entry.attempts, told), (1, vec![(1, Ended::Delivered, Duration::from_secs(1))]));
+        let told: Vec<_> = entry.tries.iter().map(|one| (one.number, one.ended, one.at, one.took)).collect();
+        assert_eq!(told, [(1, Ended::Delivered, Timestamp(10), Duration::from_secs(1))]);
+        assert_eq!(entry.attempts, 1);
     }
 
     #[test]

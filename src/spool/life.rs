@@ -317,6 +317,7 @@ impl Shared {
     pub(super) fn bury_damaged(&self, core: &mut Core, id: Id, entry: &Entry) -> Answer<()> {
         let reason = format!("spool: record damaged in segment {}, its text is lost", entry.place.segment);
         log::error!("envelope dead id={id} reason={reason:?}");
+        core.damage.lost.push((id, entry.place.segment));
         let flight = Flight {
             standing: entry.clone(),
             entry: entry.clone(),

@@ -67,6 +67,7 @@ mod block;
 mod catalog;
 mod clean;
 mod codec;
+mod damage;
 mod disk;
 mod earlier;
 mod envelope;
@@ -102,6 +103,7 @@ mod view;
 #[cfg(test)]
 mod tests;
 
+pub use damage::Damage;
 pub use envelope::{
     Change, Doubt, Ended, Entry, Envelope, Hash, Id, Place, Ran, State, TRIES_KEPT, Try, hash_of,
 };
@@ -125,7 +127,6 @@ use journal::Files;
 use queue::Queue;
 use record::Identity;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
@@ -209,6 +210,8 @@ struct Core {
     purge_to: u64,
     /// The next group begins a segment.
     begins_segment: bool,
+    /// The same for people, and what was lost by it.
+    damage: Damage,
     counts: BTreeMap<(String, State), u64>,
     /// By state, a number before which no envelope is in it; nothing is known of a state that is missing.
     none_before: BTreeMap<State, Id>,
@@ -234,6 +237,8 @@ struct Shared {
     clock: Arc<dyn Clock>,
     /// The wall clock's readings, and how often it was set.
     eras: Mutex<(Eras, u64)>,
+    /// How long the spool was open in earlier processes, and when this one opened it.
+    service: age::Service,
     limits: RwLock<Limits>,
     core: Mutex<Core>,
     commit_wake: Condvar,
@@ -245,7 +250,7 @@ struct Shared {
     on_broken: OnceLock<fn(&str)>,
     /// Set for one that is only looked into: where the copy of its queue is.
     scratch: Option<reading::Scratch>,
-    _lock: File,
+    _lock: disk::Lock,
 }
 
 impl Shared {
@@ -435,31 +440,6 @@ impl Drop for Spool {
 }
 
 impl Shared {
-    /// The threads have ended: brings the queue to disk and leaves the mark of a clean stop, if it was one.
-    fn close(&self) -> Result<(), QueueError> {
-        if self.scratch.is_some() {
-            self.queue.close();
-            return Ok(());
-        }
-        let flushed = self.queue.flush();
-        let tables = self.queue.close();
-        flushed?;
-        let core = self.core();
-        // What is in flight has begun perhaps, which only the journal knows; damage is to be told again.
-        let is_clean = self.broken.get().is_none()
-            && !core.failed
-            && core.flights.is_empty()
-            && core.arriving.is_empty()
-            && core.group.bytes.is_empty()
-            && core.damaged.is_empty();
-        if is_clean {
-            let clean = clean::Clean { next_id: core.next_id, next_sequence: core.next_sequence };
-            let segments = journal::segment_numbers(&self.directory.join("journal"))?;
-            clean::mark(&self.directory, &tables, (&self.files, &segments), &clean)?;
-        }
-        Ok(())
-    }
-
     fn admit(&self, core: &mut Core, envelopes: Vec<Envelope>) -> Result<Receipt, PutError> {
         self.room_for(core, envelopes.len() as u64)?;
         let mut receipt = Receipt::default();

@@ -68,8 +68,6 @@ struct Change {
     met: (u64, u64),
 }
 
-/// A key and what holds under it; none when nothing does any more.
-
 impl Packed {
     /// Reads all blocks once. One that is damaged has no rows, which is found out where it is compared with the journal.
     pub fn open(tables: Tables) -> Answer<Packed> {

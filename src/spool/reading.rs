@@ -54,11 +54,11 @@ impl Spool {
 }
 
 /// Keeps daemons out while the spool is read. Several may read at once.
-fn lock(directory: &Path) -> Result<File, OpenError> {
+fn lock(directory: &Path) -> Result<disk::Lock, OpenError> {
     let wrong = |error: io::Error| OpenError::Directory { directory: directory.to_path_buf(), error };
     let mut file = File::open(directory.join("lock")).map_err(wrong)?;
     match flock(&file, FlockOperation::NonBlockingLockShared) {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(disk::Lock(file)),
         Err(rustix::io::Errno::WOULDBLOCK) => {
             Err(OpenError::InUse { directory: directory.to_path_buf(), pid: disk::holder(&mut file) })
         }

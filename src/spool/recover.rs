@@ -17,10 +17,10 @@ use super::record::Identity;
 use super::replay::{ReadError, Replay};
 use super::stock::Stock;
 use super::tables::QueueError;
-use super::{Core, Group, Limits, OpenError, Shared, disk};
+use super::{Core, Damage, Group, Limits, OpenError, Shared, age, disk};
 use crate::clock::{Clock, Eras};
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -100,7 +100,7 @@ pub struct Reading<'a> {
     pub scratch: Scratch,
     pub identity: Identity,
     pub segments: Vec<u64>,
-    pub lock: File,
+    pub lock: disk::Lock,
 }
 
 /// Everything but the threads, of a spool that is not changed: its queue is a copy in `scratch`.
@@ -135,7 +135,7 @@ struct Kept<'a> {
     directory: &'a Path,
     files: Arc<Files>,
     segments: &'a [u64],
-    lock: File,
+    lock: disk::Lock,
     scratch: Option<Scratch>,
     reserve: disk::Reserve,
 }
@@ -167,6 +167,7 @@ fn assemble(
         damaged: recovery.damaged.iter().map(|(segment, _)| *segment).collect(),
         purge_to: 0,
         begins_segment: false,
+        damage: damage(&queue, &recovery),
         counts: stock.counts,
         none_before: BTreeMap::new(),
         free: None,
@@ -180,6 +181,7 @@ fn assemble(
         directory: directory.to_path_buf(),
         files,
         reserve,
+        service: age::Service::of(&queue, clock.monotonic()),
         queue,
         eras: Mutex::new((Eras::new(clock.now(), clock.monotonic()), 0)),
         clock,
@@ -193,6 +195,13 @@ fn assemble(
         scratch,
         _lock: lock,
     }
+}
+
+/// What opening found, for those who look later.
+fn damage(queue: &Queue, recovery: &Recovery) -> Damage {
+    let segment = |id| queue.entry(id).ok().flatten().map_or(0, |entry| entry.place.segment);
+    let lost = recovery.lost.iter().map(|id| (*id, segment(*id))).collect();
+    Damage { lost, stretches: recovery.damaged.clone() }
 }
 
 /// A spool that is being opened.

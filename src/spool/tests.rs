@@ -702,3 +702,42 @@ fn dead_letters_are_dropped_into_history_after_keep_dead() {
     assert!(rig.spool().settled(1).unwrap().is_some_and(|settled| settled.dropped));
     assert!(rig.spool().entry(2).unwrap().is_some(), "what was tried again died later");
 }
+
+#[test]
+fn dead_letters_age_over_restarts_by_the_time_the_spool_was_open_and_by_no_clock() {
+    let mut rig = Rig::new();
+    let month = Duration::from_secs(30 * 86_400);
+    rig.put("a", "1");
+    let lease = rig.lease_soon();
+    rig.settle(&lease, buried());
+    for started in 0..3 {
+        rig.spool().shared.drop_old_dead().unwrap();
+        assert!(rig.spool().entry(1).unwrap().is_some(), "a month before each of {started} starts");
+        rig.clock.advance(month - Duration::from_secs(60));
+        rig.close();
+        // While nobody runs the clock is set ten years on: what it says is no age.
+        rig.clock.jump_to(rig.clock.now().plus(month * 120));
+        rig.open();
+    }
+    rig.spool().shared.drop_old_dead().unwrap();
+    assert!(rig.spool().entry(1).unwrap().is_some(), "three minutes are missing");
+    rig.clock.advance(Duration::from_secs(240));
+    rig.spool().shared.drop_old_dead().unwrap();
+    assert!(rig.spool().settled(1).unwrap().is_some_and(|settled| settled.dropped));
+}
+
+#[test]
+fn a_dead_letter_that_was_tried_again_is_young_also_after_a_restart() {
+    let mut rig = Rig::new();
+    rig.put("a", "1");
+    for age in [89, 2] {
+        let lease = rig.lease_soon();
+        let ran = Ran { at: rig.clock.now(), took: Duration::ZERO };
+        rig.settle(&lease, Change::Buried { doubt: None, ran: Some(ran), reason: "again".into() });
+        rig.clock.advance(Duration::from_secs(age * 86_400));
+        rig.reopen();
+        rig.spool().shared.drop_old_dead().unwrap();
+        assert!(rig.spool().entry(1).unwrap().is_some(), "dead for {age} days");
+        rig.spool().touch(1, Change::Retried).unwrap();
+    }
+}

@@ -29,7 +29,7 @@ pub enum UpkeepError {
 /// The upkeep thread's life.
 pub fn tend_until_stopped(shared: &Shared) {
     let mut trimmed_at = shared.clock.monotonic();
-    let mut sifted_at = trimmed_at;
+    let mut sifted_at = None;
     let (mut seen, mut told) = (0, String::new());
     while let Some(work) = shared.wait_for_change(seen, !told.is_empty()) {
         seen = work;
@@ -39,8 +39,9 @@ pub fn tend_until_stopped(shared: &Shared) {
             trimmed_at = shared.clock.monotonic();
             result = result.and_then(|()| shared.trim());
         }
-        if shared.clock.monotonic().saturating_sub(sifted_at) >= SIFT_INTERVAL {
-            sifted_at = shared.clock.monotonic();
+        let is_sifted = |at: Duration| shared.clock.monotonic().saturating_sub(at) < SIFT_INTERVAL;
+        if !sifted_at.is_some_and(is_sifted) {
+            sifted_at = Some(shared.clock.monotonic());
             result = result.and_then(|()| Ok(shared.drop_old_dead()?));
         }
         let error = result.err().map(|error| error.to_string()).unwrap_or_default();

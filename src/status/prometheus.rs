@@ -163,6 +163,16 @@ impl Text {
         self.gauge("deskspool_spool_bytes_limit", help, Some(spool.bytes_max));
         let help = "Envelopes at which platforms get 503.";
         self.gauge("deskspool_spool_envelopes_limit", help, Some(spool.envelopes_max));
+        let name = "deskspool_spool_damaged_records_total";
+        let help =
+            "Envelopes whose record in the journal was found damaged: dead letters without their text.";
+        self.family(name, "counter", help);
+        self.sample(name, &[], spool.damaged_records);
+        let name = "deskspool_spool_damaged_bytes";
+        self.family(name, "gauge", "Bytes of the journal that could not be read at the start, by segment.");
+        for (segment, bytes) in &spool.damaged_bytes {
+            self.sample(name, &[("segment", &segment.to_string())], bytes);
+        }
         let name = "deskspool_spool_write_duration_seconds";
         self.family(name, "histogram", "From putting events into the spool to their being on disk.");
         self.histogram(name, &[], &exposed.numbers.spool_writes);

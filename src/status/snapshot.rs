@@ -6,9 +6,9 @@ use crate::clock::{Clock, Timestamp, spell};
 use crate::dispatch::{Dispatch, Standing};
 use crate::freshdesk::outcome::Cause;
 use crate::pauses::{DELIVERY, INTAKE, Pause, Pauses};
-use crate::spool::{QueueError, Spool, State};
+use crate::spool::{Damage, QueueError, Spool, State};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -119,6 +119,12 @@ pub struct SpoolView {
     /// Bytes at which platforms get 503.
     #[serde(default)]
     pub bytes_max: u64,
+    /// Envelopes whose record was found damaged since the start: dead letters without their text.
+    #[serde(default)]
+    pub damaged_records: u64,
+    /// Bytes of the journal that could not be read at the start, by segment.
+    #[serde(default)]
+    pub damaged_bytes: BTreeMap<u64, u64>,
 }
 
 /// One source.
@@ -149,7 +155,7 @@ pub struct SourceView {
 pub struct Need {
     /// How many.
     pub count: u64,
-    /// `dead`, `held`, `refused`, `freshdesk`, `intake`, `config`, `certificate`, `daemon`.
+    /// `dead`, `held`, `refused`, `freshdesk`, `intake`, `config`, `certificate`, `damage`, `daemon`.
     pub what: String,
     /// Why, without customer text.
     pub why: String,
@@ -228,6 +234,7 @@ fn taken(
     needs_you.extend(pauses.iter().map(|(what, pause)| paused_need(what, pause, now)));
     needs_you.extend(daemon.refused.map(|at| not_applied(monotonic.saturating_sub(at))));
     needs_you.extend(daemon.certificate_ends.and_then(|ends| certificate(ends, now)));
+    needs_you.extend(damage_need(&spool.damage()));
     needs_you.extend(letters(spool)?);
     needs_you.extend(refusals(&tallies));
     Ok(Snapshot {
@@ -305,7 +312,19 @@ pub fn gauges(clock: &dyn Clock, rooms: (&Spool, &Dispatch)) -> Result<Gauges, Q
 
 fn spool_view(daemon: &Daemon, spool: &Spool, now: Timestamp) -> Result<SpoolView, QueueError> {
     let (envelopes_max, bytes_max) = (daemon.envelopes_max, daemon.bytes_max);
-    Ok(SpoolView { bytes: spool.journal_bytes(), envelopes_max, bytes_max, ..counted(spool, now)? })
+    let Damage { lost, stretches } = spool.damage();
+    let mut damaged_bytes = BTreeMap::new();
+    for (segment, range) in stretches {
+        *damaged_bytes.entry(segment).or_default() += range.end - range.start;
+    }
+    Ok(SpoolView {
+        bytes: spool.journal_bytes(),
+        envelopes_max,
+        bytes_max,
+        damaged_records: lost.len() as u64,
+        damaged_bytes,
+        ..counted(spool, now)?
+    })
 }
 
 fn counted(spool: &Spool, now: Timestamp) -> Result<SpoolView, QueueError> {
@@ -406,6 +425,40 @@ fn certificate(ends: u64, now: Timestamp) -> Option<Need> {
     };
     let next = "renew server.tls.cert, then: deskspool reload".to_owned();
     Some(Need { count: 1, what: "certificate".to_owned(), why, next })
+}
+
+/// The journal is damaged: where, and whose text that was.
+fn damage_need(damage: &Damage) -> Option<Need> {
+    /// Numbers that are told; `salvage` tells all.
+    const TOLD: usize = 5;
+    let Damage { lost, stretches } = damage;
+    if lost.is_empty() && stretches.is_empty() {
+        return None;
+    }
+    let of = |segment: u64| lost.iter().filter(move |(_, other)| *other == segment);
+    let segments: BTreeSet<u64> = stretches
+        .iter()
+        .map(|(segment, _)| *segment)
+        .chain(lost.iter().map(|(_, segment)| *segment))
+        .collect();
+    let told = segments.iter().take(TOLD).map(|segment| {
+        let ids: Vec<String> = of(*segment).take(TOLD).map(|(id, _)| id.to_string()).collect();
+        let more = of(*segment).count().saturating_sub(TOLD);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        match ids.is_empty() {
+            true => format!("segment {segment} (no event is lost)"),
+            false => format!("segment {segment} (text lost of {}{more})", ids.join(", ")),
+        }
+    });
+    let told: Vec<String> = told.collect();
+    let more = segments.len().saturating_sub(TOLD);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    Some(Need {
+        count: (lost.len() as u64).max(1),
+        what: "damage".to_owned(),
+        why: format!("the journal is damaged in {}{more}", told.join(", ")),
+        next: "systemctl stop deskspool; deskspool salvage".to_owned(),
+    })
 }
 
 /// Dead and held envelopes, grouped by source and reason. They are walked only when there are any.

@@ -4,6 +4,7 @@ mod account;
 mod alert;
 mod answers;
 mod commit_then_reset;
+mod damaged_queue;
 mod entry;
 mod forget;
 mod freshdesk_answers;

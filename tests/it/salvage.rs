@@ -1,7 +1,7 @@
 //! A spool with a damaged segment: what `deskspool salvage` saves, keeps aside and says, and what is delivered after it.
 
 use crate::harness::events::{delivered, message};
-use crate::harness::{PATIENCE, World, sandbox};
+use crate::harness::{Daemon, PATIENCE, World, sandbox};
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,6 +26,36 @@ fn damage(spool: &Path) {
     let (segment, mut bytes, at) = hit.expect("the journal holds the body as it came");
     bytes[at + text.len() / 2] ^= 1;
     fs::write(segment, bytes).expect("a segment");
+}
+
+#[test]
+fn damage_is_told_by_number_and_segment_in_log_status_and_metrics() {
+    let desk = sandbox();
+    desk.set_down(true).unwrap();
+    let mut world = World::new(&desk);
+    world.chat().set("status_page", "listen", "\"127.0.0.1:0\"");
+    let daemon = world.start();
+    for number in 0..EVENTS {
+        daemon.chat(&message("ana", number));
+    }
+    let metrics = |daemon: &Daemon| daemon.page("/metrics").body;
+    assert!(metrics(&daemon).contains("\ndeskspool_spool_damaged_records_total 0\n"));
+    daemon.stop();
+    damage(&world.path("spool"));
+
+    let daemon = world.start();
+    daemon.wait_for(&format!("envelope dead id={}", HIT + 1));
+    daemon.wait_for("journal damaged segment=1 bytes=");
+    let told = metrics(&daemon);
+    assert!(told.contains("\ndeskspool_spool_damaged_records_total 1\n"), "{told}");
+    assert!(told.contains("\ndeskspool_spool_damaged_bytes{segment=\"1\"} "), "{told}");
+    let status = world.run(&["status"]);
+    let why = format!("the journal is damaged in segment 1 (text lost of {})", HIT + 1);
+    assert!(status.code == 1 && status.out.contains(&why), "{status:?}");
+    desk.set_down(false).unwrap();
+    daemon.eventually("an empty queue", || world.queue("queued,deferred,in-flight").is_empty().then_some(()));
+    assert_eq!(delivered(&desk.tickets(), "ana"), [0, 1, 3, 4]);
+    daemon.stop();
 }
 
 #[test]

@@ -71,24 +71,64 @@ pub struct Fate {
 /// A call, as dispatch makes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Call {
-    Create { marker: String, text: String },
-    Note { ticket: u64, marker: String, text: String },
-    FindTicket { marker: String },
-    FindNote { ticket: u64, marker: String },
+    Create {
+        marker: String,
+        text: String,
+    },
+    Note {
+        ticket: u64,
+        marker: String,
+        text: String,
+    },
+    /// Neither this nor a contact carries a marker in Freshdesk; here each is known by one nevertheless.
+    Update {
+        ticket: u64,
+        marker: String,
+        text: String,
+    },
+    Contact {
+        marker: String,
+        text: String,
+    },
+    FindTicket {
+        marker: String,
+    },
+    FindNote {
+        ticket: u64,
+        marker: String,
+    },
+    FindUpdate {
+        ticket: u64,
+        marker: String,
+    },
     Probe,
 }
 
 impl Call {
     pub fn is_write(&self) -> bool {
-        matches!(self, Call::Create { .. } | Call::Note { .. })
+        self.text().is_some()
+    }
+
+    /// What a write says; questions say nothing.
+    pub fn text(&self) -> Option<&str> {
+        match self {
+            Call::Create { text, .. }
+            | Call::Note { text, .. }
+            | Call::Update { text, .. }
+            | Call::Contact { text, .. } => Some(text),
+            Call::FindTicket { .. } | Call::FindNote { .. } | Call::FindUpdate { .. } | Call::Probe => None,
+        }
     }
 
     pub fn name(&self) -> &'static str {
         match self {
             Call::Create { .. } => "create",
             Call::Note { .. } => "note",
+            Call::Update { .. } => "update",
+            Call::Contact { .. } => "contact",
             Call::FindTicket { .. } => "find ticket",
             Call::FindNote { .. } => "find note",
+            Call::FindUpdate { .. } => "find update",
             Call::Probe => "probe",
         }
     }
@@ -97,8 +137,11 @@ impl Call {
         match self {
             Call::Create { marker, .. }
             | Call::Note { marker, .. }
+            | Call::Update { marker, .. }
+            | Call::Contact { marker, .. }
             | Call::FindTicket { marker }
-            | Call::FindNote { marker, .. } => Some(marker),
+            | Call::FindNote { marker, .. }
+            | Call::FindUpdate { marker, .. } => Some(marker),
             Call::Probe => None,
         }
     }
@@ -132,7 +175,9 @@ impl Account {
                 self.tickets += 1;
                 (self.tickets, marker)
             }
-            Call::Note { ticket, marker, .. } => (*ticket, marker),
+            Call::Note { ticket, marker, .. } | Call::Update { ticket, marker, .. } => (*ticket, marker),
+            // Of no ticket.
+            Call::Contact { marker, .. } => (0, marker),
             _ => unreachable!("only writes are done"),
         };
         let seen_from = now + Duration::from_secs(between(dice, 0, LIST_DELAY_MAX_SECONDS));
@@ -142,7 +187,10 @@ impl Account {
 
     /// The ticket that carries the marker, as lists show it at `now`.
     pub fn find(&self, call: &Call, now: Duration) -> Option<u64> {
-        let within = if let Call::FindNote { ticket, .. } = call { Some(*ticket) } else { None };
+        let within = match call {
+            Call::FindNote { ticket, .. } | Call::FindUpdate { ticket, .. } => Some(*ticket),
+            _ => None,
+        };
         let done = self.done.get(call.marker()?)?;
         let seen = done.iter().find(|one| one.seen_from <= now && within.is_none_or(|t| t == one.ticket));
         seen.map(|one| one.ticket)
@@ -273,6 +321,12 @@ impl Line {
     }
 }
 
+/// What plans here put into the tags of updates and contacts: a marker and the text.
+fn known_by(tags: &[String]) -> (String, String) {
+    let [marker, text] = tags else { unreachable!("plans here make it so") };
+    (marker.clone(), text.clone())
+}
+
 impl Desk for Line {
     fn create_ticket(&self, fields: &TicketFields, marker: &str) -> Outcome {
         self.write(&Call::Create { marker: marker.to_owned(), text: fields.subject.clone() })
@@ -282,16 +336,22 @@ impl Desk for Line {
         self.write(&Call::Note { ticket, marker: marker.to_owned(), text: note.body.clone() })
     }
 
-    fn update_ticket(&self, _: u64, _: &UpdateFields) -> Outcome {
-        unreachable!("no plan here updates")
+    fn update_ticket(&self, ticket: u64, update: &UpdateFields) -> Outcome {
+        let (marker, text) = known_by(&update.tags_add);
+        self.write(&Call::Update { ticket, marker, text })
     }
 
-    fn put_contact(&self, _: &ContactFields) -> Result<(), Outcome> {
-        unreachable!("no plan here fills contacts")
+    fn put_contact(&self, contact: &ContactFields) -> Result<(), Outcome> {
+        let (marker, text) = known_by(&contact.tags_add);
+        match self.write(&Call::Contact { marker, text }) {
+            Outcome::Delivered { .. } => Ok(()),
+            outcome => Err(outcome),
+        }
     }
 
-    fn find_update(&self, _: u64, _: &UpdateFields) -> Looked {
-        unreachable!("no plan here updates")
+    fn find_update(&self, ticket: u64, update: &UpdateFields) -> Looked {
+        let (marker, _) = known_by(&update.tags_add);
+        self.look(&Call::FindUpdate { ticket, marker })
     }
 
     fn find_follow_up(&self, ticket: u64, _: &NoteFields, marker: &str, _: Timestamp) -> Looked {

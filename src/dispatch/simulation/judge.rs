@@ -1,7 +1,8 @@
 //! What must hold in every simulated world, whatever the dice say.
 //!
 //! - Nothing that was accepted is lost: in the end it is in Freshdesk, or dead with a reason that explains it.
-//! - No write is done twice, unless Freshdesk did it so long after the client had given up that nobody can know.
+//! - No write is done twice, unless Freshdesk did it so long after the client had given up that nobody can know; filling
+//!   a contact twice is as good as once.
 //! - The writes of a conversation are done in its order (what was dead and retried excepted).
 //! - What is said to be delivered is there.
 //! - While a `Retry-After` runs nobody calls; in no minute are there more calls than allowed; while nothing gets
@@ -9,7 +10,7 @@
 //! - After a failed attempt the next one is due within the bounds of the backoff.
 
 use super::desk::{Call, LATE, TIMEOUT, Weather};
-use super::world::{Event, Settings};
+use super::world::{Event, Settings, texts};
 use crate::backoff::Backoff;
 use crate::spool::Id;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -61,7 +62,7 @@ pub struct Judge {
     pub doubles_excused: u64,
 }
 
-/// The conversation of `c12/5` or `sick c12/5`, and how many writes of its plan come before: `+` for each.
+/// The conversation of `c12/5` or `sick c12/5++`, and how many writes of its plan come before: `+` for each.
 fn place(text: &str) -> (u64, u32) {
     let last = text.rsplit(' ').next().expect("a text has words");
     let step = u32::try_from(last.matches('+').count()).expect("plans are short");
@@ -154,11 +155,14 @@ impl Judge {
 
     /// A write of an envelope is done in Freshdesk; its call began at `began`.
     pub fn done(&mut self, call: &Call, id: Id, is_again: bool, (began, now): (Duration, Duration)) {
-        let (Call::Create { marker, text } | Call::Note { marker, text, .. }) = call else { return };
+        let (Some(marker), Some(text)) = (call.marker(), call.text()) else { return };
         if now > began + TIMEOUT + LATE {
-            self.too_late.insert(marker.clone());
+            self.too_late.insert(marker.to_owned());
         }
-        self.there.insert(text.clone());
+        self.there.insert(text.to_owned());
+        if is_again && matches!(call, Call::Contact { .. }) {
+            return;
+        }
         if is_again {
             if self.too_late.contains(marker) {
                 self.doubles_excused += 1;
@@ -191,7 +195,7 @@ impl Judge {
 
     /// At the very end.
     pub fn ended(&mut self, event: &Event, stands: &str) {
-        let is_there = self.there.contains(&event.text);
+        let is_there = texts(&event.text).iter().all(|text| self.there.contains(text));
         let explained = match stands {
             "delivered" => is_there,
             // Storms can follow one another for days.

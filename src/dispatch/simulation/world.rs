@@ -9,7 +9,7 @@ use crate::backoff::{Backoff, Dice};
 use crate::clock::{Clock, ManualClock, Timestamp};
 use crate::dispatch::{Dispatch, Planned, Step};
 use crate::freshdesk::outcome::Cause;
-use crate::freshdesk::write::{NoteFields, TicketFields, Write};
+use crate::freshdesk::write::{ContactFields, NoteFields, TicketFields, UpdateFields, Write};
 use crate::spool::{Change, Entry, Envelope, Id, Spool, State as Standing};
 use life::Process;
 use std::collections::BTreeMap;
@@ -164,16 +164,50 @@ fn backoff() -> Backoff {
     Backoff { first: Duration::from_secs(5), factor: 2.0, max: Duration::from_secs(900), jitter: 0.2 }
 }
 
-/// The first event opens the conversation's ticket, the others are notes; `twice` makes two writes.
+/// The first event opens the conversation's ticket, the others are notes. `twice` makes two notes of it; `filed` fills
+/// the contact before and changes the ticket after; `moved` only changes the ticket, if there is one.
 fn plan(envelope: &Envelope, ticket: Option<u64>) -> Planned {
     let text = String::from_utf8_lossy(&envelope.body).into_owned();
-    let note = |body: String| Write::AddNote(NoteFields { body, ..NoteFields::default() });
-    let second = text.contains("twice").then(|| note(format!("{text}+")));
-    let first = match ticket {
-        None => Write::CreateTicket(Box::new(TicketFields { subject: text, ..TicketFields::default() })),
+    let texts = texts(&text);
+    let note = |body: &String| Write::AddNote(NoteFields { body: body.clone(), ..NoteFields::default() });
+    let message = |text: &String| match ticket {
+        None => {
+            let fields = TicketFields { subject: text.clone(), ..TicketFields::default() };
+            Write::CreateTicket(Box::new(fields))
+        }
         Some(_) => note(text),
     };
-    Planned::Writes(std::iter::once(first).chain(second).collect())
+    let tags = |step: usize| vec![tag(envelope.id, step), texts[step].clone()];
+    let update = |step| {
+        Write::UpdateTicket(Box::new(UpdateFields { tags_add: tags(step), ..UpdateFields::default() }))
+    };
+    Planned::Writes(match text.split(' ').next() {
+        Some("twice") => vec![message(&texts[0]), note(&texts[1])],
+        Some("filed") => {
+            let contact = ContactFields { tags_add: tags(0), ..ContactFields::default() };
+            vec![Write::PutContact(Box::new(contact)), message(&texts[1]), update(2)]
+        }
+        Some("moved") if ticket.is_some() => vec![update(0)],
+        _ => vec![message(&texts[0])],
+    })
+}
+
+/// Writes of the longest plan.
+const STEPS_MAX: usize = 3;
+
+/// What the writes of an event's plan say, in order: each one `+` more.
+pub fn texts(text: &str) -> Vec<String> {
+    let steps = match text.split(' ').next() {
+        Some("twice") => 2,
+        Some("filed") => STEPS_MAX,
+        _ => 1,
+    };
+    (0..steps).map(|step| format!("{text}{}", "+".repeat(step))).collect()
+}
+
+/// By what an update or a contact is known.
+fn tag(id: Id, step: usize) -> String {
+    format!("write {step} of {id}")
 }
 
 impl World {
@@ -441,15 +475,15 @@ impl World {
             if state.dice.throw() < 0.5 {
                 continue;
             }
-            state.events.get(&id).map(|event| event.text.clone()).into_iter().for_each(|text| {
-                state.judge.retried.insert(format!("{text}+"));
-                state.judge.retried.insert(text);
-            });
+            let all = state.events.get(&id).map(|event| texts(&event.text)).unwrap_or_default();
+            state.judge.retried.extend(all);
             state.step_at = now;
             drop(state);
             drop(entry);
             spool.touch(id, Change::Retried).expect("the spool can be written");
         }
+        // What is on disk is what was appended, not what the machine had time for.
+        spool.touch_all(&[], &Change::Retried).expect("the spool can be written");
         self.promise();
     }
 
@@ -472,6 +506,8 @@ impl World {
             _ => Timestamp(wall.0.saturating_sub(u64::try_from(step.as_millis()).expect("a year fits"))),
         };
         self.clock.jump_to(to);
+        // Seen at once: whether one of the spool's own threads would have looked in between must not matter.
+        let _ = self.spool().map(|spool| spool.clock_jumps());
         state.told.jumps += 1;
         state.jumped_at = now;
         // A worker looks at the clock that often.
@@ -493,8 +529,9 @@ impl World {
         }
         state.told.note(now, fate.reply.name());
         let ticket = match (&fate.reply, call) {
-            (Reply::Fine, Call::Create { marker, .. } | Call::Note { marker, .. }) => {
-                state.account.done.get(marker).and_then(|done| done.last()).map(|done| done.ticket)
+            (Reply::Fine, call) if call.is_write() => {
+                let done = call.marker().and_then(|marker| state.account.done.get(marker));
+                done.and_then(|done| done.last()).map(|done| done.ticket)
             }
             (Reply::Fine, _) => state.account.find(call, now),
             _ => None,
@@ -620,7 +657,7 @@ impl State {
 
     /// Bad events are refused for what they are; sick ones fail for days.
     fn judge_illness(&mut self, call: &Call, fate: &mut Fate, now: Duration) {
-        let (Call::Create { text, marker } | Call::Note { text, marker, .. }) = call else { return };
+        let (Some(text), Some(marker)) = (call.text(), call.marker()) else { return };
         if !matches!(fate.reply, Reply::Fine) {
             return;
         }

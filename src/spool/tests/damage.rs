@@ -8,7 +8,7 @@ use super::disk::TestDisk;
 use super::lives::{Plan, World, limits};
 use crate::backoff::Dice;
 use crate::clock::ManualClock;
-use std::fs;
+use std::fs::{self, File};
 use std::ops::Range;
 
 const TRIALS: usize = 500;

@@ -2,7 +2,7 @@
 
 use super::super::between;
 use super::super::desk::Line;
-use super::{Event, GUARD, Happening, START, State, World, backoff, plan};
+use super::{Event, GUARD, Happening, START, STEPS_MAX, State, World, backoff, plan, tag, texts};
 use crate::backoff::Dice;
 use crate::clock::Clock;
 use crate::dispatch::{Delivery, Dispatch, Orders, marker};
@@ -23,8 +23,7 @@ pub struct Process {
     pub dispatch: Arc<Dispatch>,
     directory: PathBuf,
     /// The queue as it was when the process began, and the segments then.
-    early_queue: PathBuf,
-    early_segments: Vec<PathBuf>,
+    early: PathBuf,
 }
 
 impl World {
@@ -62,15 +61,15 @@ impl World {
         let seed = self.state().dice.next_u64();
         *dispatch.dice.lock().unwrap_or_else(PoisonError::into_inner) = Dice::seeded(seed);
         spool.flush_queue().expect("the queue can be written");
-        let early_queue = directory.with_extension("early");
-        copy_tree(&directory.join("queue"), &early_queue);
-        let process = Process {
-            spool,
-            dispatch: Arc::new(dispatch),
-            early_segments: segments(&directory),
-            early_queue,
-            directory,
-        };
+        let early = directory.with_extension("early");
+        copy_tree(&directory.join("queue"), &early.join("queue"));
+        fs::create_dir(early.join("journal")).expect("there is room for a directory");
+        for segment in segments(&directory) {
+            // Upkeep may have removed it, and it is complete: nobody writes to it any more.
+            let _ =
+                fs::hard_link(&segment, early.join("journal").join(segment.file_name().expect("it has one")));
+        }
+        let process = Process { spool, dispatch: Arc::new(dispatch), early, directory };
         *self.process() = Some(process);
         self.promise();
         self.state().step_at = self.clock.monotonic();
@@ -79,9 +78,9 @@ impl World {
     /// Ends what is left of the old process, and after some time starts the next one.
     pub fn restart(self: &Arc<Self>, left: Option<PathBuf>) {
         let process = self.process().take().expect("there is one");
-        let Process { spool, dispatch, directory, early_queue, .. } = process;
+        let Process { spool, dispatch, directory, early } = process;
         drop((dispatch, spool));
-        remove_tree(&early_queue);
+        remove_tree(&early);
         let next = match left {
             Some(left) => {
                 remove_tree(&directory);
@@ -126,13 +125,16 @@ impl World {
             let file = fs::OpenOptions::new().write(true).open(&last).expect("it was just copied");
             file.set_len(kept).expect("it can be cut");
         }
-        let name = |path: &PathBuf| path.file_name().map(ToOwned::to_owned);
-        let now: Vec<_> = segments(&next).iter().map(name).collect();
-        let all_are_there = process.early_segments.iter().all(|early| now.contains(&name(early)));
-        if all_are_there && state.dice.throw() < 0.4 {
-            // sled had written nothing since the beginning.
+        if state.dice.throw() < 0.4 {
+            // sled had written nothing since the beginning, and so upkeep had removed nothing.
             remove_tree(&next.join("queue"));
-            copy_tree(&process.early_queue, &next.join("queue"));
+            copy_tree(&process.early.join("queue"), &next.join("queue"));
+            for segment in segments(&process.early) {
+                let to = next.join("journal").join(segment.file_name().expect("a segment has a name"));
+                if !to.exists() {
+                    fs::copy(&segment, &to).expect("there is room for a segment");
+                }
+            }
         }
         state.left = Some(next);
         state.over = true;
@@ -157,10 +159,13 @@ impl World {
         }
         let text = state.events.get(&id).map(|event| event.text.clone());
         match text {
-            Some(text) if !state.judge.there.contains(&text) => {
-                state.judge.violate(format!("{text:?} is called delivered and is not there"));
+            Some(text) => {
+                let missing: Vec<String> =
+                    texts(&text).into_iter().filter(|text| !state.judge.there.contains(text)).collect();
+                for text in missing {
+                    state.judge.violate(format!("{text:?} is called delivered and is not there"));
+                }
             }
-            Some(_) => {}
             None => state.judge.violate(format!("envelope {id} was never accepted")),
         }
     }
@@ -179,6 +184,8 @@ impl World {
                 0..=1 => format!("bad {place}"),
                 2 => format!("sick {place}"),
                 3..=12 => format!("twice {place}"),
+                13..=24 => format!("filed {place}"),
+                25..=30 => format!("moved {place}"),
                 _ => place,
             };
             let envelope = Box::new(envelope(conversation, text));
@@ -213,8 +220,10 @@ impl World {
                 }
                 let days = Duration::from_secs(between(&mut state.dice, 0, 5 * 86_400));
                 let sick_until = if text.starts_with("sick") { now + days } else { Duration::ZERO };
-                for step in 0..2 {
-                    state.markers.insert(marker(&spool.identity(), *id, step), *id);
+                for step in 0..STEPS_MAX {
+                    let number = u32::try_from(step).expect("plans are short");
+                    state.markers.insert(marker(&spool.identity(), *id, number), *id);
+                    state.markers.insert(tag(*id, step), *id);
                 }
                 state.accepted.insert(text.clone(), now);
                 state.events.insert(*id, Event { text, sick_until });
@@ -258,11 +267,15 @@ fn segments(directory: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// What vanishes meanwhile is not missed: upkeep removes segments when it likes.
+/// What vanishes meanwhile is not missed: upkeep removes segments when it likes, the oldest first. So the newest are
+/// copied first, or the copy could lack one in the middle.
 fn copy_tree(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("there is room for a directory");
-    for entry in fs::read_dir(from).expect("it can be listed").flatten() {
-        let (path, to) = (entry.path(), to.join(entry.file_name()));
+    let entries = fs::read_dir(from).expect("it can be listed").flatten();
+    let mut names: Vec<_> = entries.map(|entry| entry.file_name()).collect();
+    names.sort();
+    for name in names.into_iter().rev() {
+        let (path, to) = (from.join(&name), to.join(&name));
         if path.is_dir() {
             copy_tree(&path, &to);
         } else {
