@@ -126,7 +126,7 @@
 //! | `spool-commit` | 1 | `spool/mod.rs` | writes and syncs groups | an appended record |
 //! | `spool-answer` | 1 | `spool/mod.rs` | answers those whose group is synced, then brings their puts into the queue | a synced group |
 //! | `spool-upkeep` | 1 | `spool/mod.rs` | brings the queue to disk and renews it, removes settled segments, copies stragglers, trims history | a change; a second when the disk failed |
-//! | `sled-io-N` | sled's own | | idle: the queue is written in large steps, and synced when a segment goes | |
+//! | `sled-io-N` | sled's own | | idle: the queue is written in large steps, and synced when a segment goes | work; a minute |
 //! | `dispatch-N` | `delivery.workers`, 4 | `dispatch/mod.rs` | one attempt at a time, or the probe | work, or the moment something is due |
 //! | `control` | 1 | `control.rs` | carries out the admin's verbs | tiny_http's queue |
 //! | `status-page` | 1 | `status/listener.rs` | answers the status page's requests | tiny_http's queue |
@@ -160,6 +160,7 @@
 //! | what admins type | `tests/by_hand.rs`, `tests/it/` |
 //! | full disks, generations of the queue, clean stops, queues that are tried first | `src/spool/tests/space.rs`, `tests/system/full_disk.sh` |
 //! | what a long backlog costs: disk, memory, opening | `benches/backlog/` |
+//! | how little it takes: size, idle memory, wake-ups, writes | `tests/system/small.sh` |
 //! | the unit, the sync before the answer | `tests/run`, `tests/system/` |
 
 pub mod alert;
