@@ -33,6 +33,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -112,7 +113,8 @@ impl Refused {
 /// The listening end.
 pub struct Control {
     server: Arc<Server>,
-    path: PathBuf,
+    /// The file that goes with the daemon.
+    path: Option<PathBuf>,
     thread: Option<JoinHandle<()>>,
     is_ending: Arc<AtomicBool>,
 }
@@ -126,6 +128,19 @@ impl Control {
         }
         let server = Arc::new(Server::http_unix(path).map_err(io::Error::other)?);
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
+        Control::serve(server, Some(path.to_path_buf()), rooms)
+    }
+
+    /// Listens on a socket that was passed to us. Its file and its mode are its owner's.
+    pub fn take(passed: UnixListener, rooms: Arc<Rooms>) -> io::Result<Control> {
+        passed.set_nonblocking(false)?;
+        let server = Arc::new(Server::from_listener(passed, None).map_err(io::Error::other)?);
+        // A tiny_http that is dropped removes the socket's file, which is not ours.
+        std::mem::forget(server.clone());
+        Control::serve(server, None, rooms)
+    }
+
+    fn serve(server: Arc<Server>, path: Option<PathBuf>, rooms: Arc<Rooms>) -> io::Result<Control> {
         let serving = server.clone();
         let is_ending = Arc::new(AtomicBool::new(false));
         let ending = is_ending.clone();
@@ -147,7 +162,7 @@ impl Control {
                 });
             }
         })?;
-        Ok(Control { server, path: path.to_path_buf(), thread: Some(thread), is_ending })
+        Ok(Control { server, path, thread: Some(thread), is_ending })
     }
 }
 
@@ -158,8 +173,10 @@ impl Drop for Control {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
-        // The socket goes with the daemon; when it is gone already, that is as good.
-        let _ = std::fs::remove_file(&self.path);
+        if let Some(path) = &self.path {
+            // When it is gone already, that is as good.
+            let _ = std::fs::remove_file(path);
+        }
     }
 }
 

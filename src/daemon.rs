@@ -21,6 +21,7 @@ use crate::spool::{Change, Envelope, Limits, OpenError, Probe, Recovery, Spool, 
 use crate::status::listener::Listener;
 use crate::status::snapshot::Daemon as Facts;
 use crate::status::{Snapshot, Tally, snapshot};
+use crate::systemd::sockets::Sockets;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -121,7 +122,7 @@ fn problem(name: &str, problem: crate::source::Problem) -> Problem {
 }
 
 /// Where a daemon's sockets are.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Places {
     /// The control socket.
     pub control: PathBuf,
@@ -129,6 +130,8 @@ pub struct Places {
     pub private: PathBuf,
     /// How to try the queue in another process before it is opened in this one.
     pub probe: Option<Probe>,
+    /// Sockets that somebody else listens on for us; where there are any, the configuration's are ignored.
+    pub passed: Sockets,
 }
 
 /// A running daemon.
@@ -162,7 +165,7 @@ impl Daemon {
         let (spool, recovery) = Spool::open_probed(&config.spool.dir, limits(config), clock.clone(), probe)?;
         let spool = Arc::new(spool);
         spool.when_broken(broken);
-        let listeners = listeners(config)?;
+        let listeners = listeners("server.listen", &config.server.listen, &places.passed.server)?;
         let tally = Arc::new(Tally::new(spool.clone(), clock.clone()));
         let sources = Arc::new(RwLock::new(Arc::new(by_name(&loaded))));
         let counted = tally.clone();
@@ -184,7 +187,8 @@ impl Daemon {
         dispatch.set_paused(pauses.of(DELIVERY).is_some());
         let running = dispatch.run(config.delivery.workers)?;
         let now = clock.monotonic();
-        let facts = facts(config, now, now);
+        let passed = places.passed.server.iter().filter_map(|socket| socket.local_addr().ok()).collect();
+        let facts = Facts { passed, ..facts(config, now, now) };
         let daemon = Arc::new_cyclic(|this: &std::sync::Weak<Daemon>| {
             let this = this.clone();
             let (labels, plans) = (sources.clone(), sources.clone());
@@ -219,28 +223,36 @@ impl Daemon {
             }
         });
         daemon.release_configured();
-        let control = Control::listen(&places.control, daemon.rooms.clone());
-        let control = control.map_err(|error| StartError::Control { path: places.control.clone(), error })?;
-        *daemon.control.lock().unwrap_or_else(PoisonError::into_inner) = Some(control);
-        daemon.start_beside_the_road(&places.private.join(PAGE_SOCKET))?;
+        daemon.start_control(places)?;
+        daemon.start_beside_the_road(places)?;
         Ok((daemon, recovery))
     }
 
+    /// The control socket: ours, or the one that systemd holds.
+    fn start_control(&self, places: &Places) -> Result<(), StartError> {
+        let control = match &places.passed.control {
+            Some(passed) => passed.try_clone().and_then(|passed| Control::take(passed, self.rooms.clone())),
+            None => Control::listen(&places.control, self.rooms.clone()),
+        };
+        let control = control.map_err(|error| StartError::Control { path: places.control.clone(), error })?;
+        *self.control.lock().unwrap_or_else(PoisonError::into_inner) = Some(control);
+        Ok(())
+    }
+
     /// What looks on: the history, the alerts, the status page.
-    fn start_beside_the_road(self: &Arc<Self>, page_socket: &Path) -> io::Result<()> {
+    fn start_beside_the_road(self: &Arc<Self>, places: &Places) -> io::Result<()> {
         let _ = self.watch.set(Watch::start(self.rooms.clone())?);
         let _ = self.alarm.set(Alarm::start(self)?);
-        if let Some(page) = self.start_page(page_socket) {
+        if let Some(page) = self.start_page(places) {
             let _ = self.page.set(page);
         }
         Ok(())
     }
 
     /// The status page, if it is on. It is no part of the road: without it, events are received and delivered.
-    fn start_page(self: &Arc<Self>, socket: &Path) -> Option<Listener> {
+    fn start_page(self: &Arc<Self>, places: &Places) -> Option<Listener> {
         let listen = &self.started_with.status_page.listen;
-        let bound = listen.iter().map(|address| gate::bind("status_page.listen", &address.to_string()));
-        let listeners = match bound.collect::<Result<Vec<_>, _>>() {
+        let listeners = match listeners("status_page.listen", listen, &places.passed.status_page) {
             Ok(listeners) if listeners.is_empty() => return None,
             Ok(listeners) => listeners,
             Err(error) => {
@@ -255,7 +267,11 @@ impl Daemon {
             password: Box::new(move || admitting.upgrade()?.page_password()),
         };
         let page = Page::new(self.rooms.clone(), asks);
-        match Listener::start(listeners, socket, Box::new(move |asked| page.answer(asked))) {
+        match Listener::start(
+            listeners,
+            &places.private.join(PAGE_SOCKET),
+            Box::new(move |asked| page.answer(asked)),
+        ) {
             Ok(listener) => Some(listener),
             Err(error) => {
                 log::error!("no status page error={:?}", error.to_string());
@@ -297,7 +313,7 @@ impl Daemon {
 
     /// Whether a request would get an answer, for the watchdog.
     pub fn answers(&self, within: Duration) -> bool {
-        self.rooms.spool.is_sound() && self.gate.upstream_answers(within)
+        self.rooms.spool.is_sound() && self.gate.answers(within)
     }
 
     /// Reads the configuration again and applies it, all or nothing. What changed, or the findings.
@@ -319,7 +335,10 @@ impl Daemon {
             self.rooms.daemon.write().unwrap_or_else(PoisonError::into_inner).refused = refused;
             format!("{findings}not applied; still running the configuration loaded at {since}")
         })?;
-        let needs_restart = config::diff(&self.started_with, &loaded.config).needs_restart;
+        let mut needs_restart = config::diff(&self.started_with, &loaded.config).needs_restart;
+        if !self.facts().passed.is_empty() {
+            needs_restart.retain(|key| !key.starts_with("server.listen "));
+        }
         let text =
             diff_text(&config::Diff { needs_restart, ..config::diff(&current.config, &loaded.config) });
         *self.sources.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(by_name(&loaded));
@@ -333,7 +352,8 @@ impl Daemon {
         }
         self.rooms.dispatch.set_orders(orders);
         let started = self.facts().started;
-        let fresh = facts(&loaded.config, started, self.rooms.clock.monotonic());
+        let passed = self.facts().passed.clone();
+        let fresh = Facts { passed, ..facts(&loaded.config, started, self.rooms.clock.monotonic()) };
         *self.rooms.daemon.write().unwrap_or_else(PoisonError::into_inner) = fresh;
         self.rooms.tally.mark("reloaded");
         *current = loaded;
@@ -408,9 +428,17 @@ impl Daemon {
     }
 }
 
-fn listeners(config: &Config) -> Result<Vec<TcpListener>, BindError> {
-    let addresses = config.server.listen.iter();
-    addresses.map(|address| gate::bind("server.listen", &address.to_string())).collect()
+/// Those that were passed, else those of the configuration's `key`.
+fn listeners(
+    key: &str,
+    addresses: &[SocketAddr],
+    passed: &[TcpListener],
+) -> Result<Vec<TcpListener>, StartError> {
+    if passed.is_empty() {
+        let bound = addresses.iter().map(|address| gate::bind(key, &address.to_string()));
+        return Ok(bound.collect::<Result<_, _>>()?);
+    }
+    Ok(passed.iter().map(TcpListener::try_clone).collect::<Result<_, _>>()?)
 }
 
 fn start_gate(config: &Config, listeners: Vec<TcpListener>, workers: &Workers) -> Result<Gate, GateError> {
@@ -446,6 +474,7 @@ fn facts(config: &Config, started: Duration, configured: Duration) -> Facts {
         account,
         sources,
         refused: None,
+        passed: Vec::new(),
         freshdesk_url: config.freshdesk.url.clone(),
         public_url: config.server.public_url.clone(),
         envelopes_max: config.spool.envelopes_max,

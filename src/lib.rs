@@ -48,7 +48,7 @@
 //! | [`daemon`] | the wiring: from a configuration to running rooms, reload, and back down in order | any room's work |
 //! | [`sandbox`] | the local stand-in for Freshdesk: demo, dry runs, tests | live in the delivery path |
 //! | [`clock`] | time behind a trait, and how ages are spelled | |
-//! | [`systemd`] | readiness, status line, watchdog, log lines with priorities | anything when systemd did not start us |
+//! | [`systemd`] | sockets it passes, readiness, status line, watchdog, log lines with priorities | anything when systemd did not start us |
 //!
 //! Names point one way, from the bottom of this list of layers to its top, and `tests/architecture.rs` holds the
 //! exact table: `clock backoff verify decode gate capture pauses` · `freshdesk spool` · `source` · `config dispatch` · `status` ·
@@ -161,6 +161,9 @@
 //! | full disks, generations of the queue, clean stops, queues that are tried first | `src/spool/tests/space.rs`, `tests/system/full_disk.sh` |
 //! | what a long backlog costs: disk, memory, opening | `benches/backlog/` |
 //! | how little it takes: size, idle memory, wake-ups, writes | `tests/system/small.sh` |
+//! | restarts under load, the socket passed as systemd passes it: nobody is refused | `tests/system/restarts.sh` |
+//! | `init`, typed on a terminal and in a script | `tests/system/init.sh`, `tests/it/init.rs` |
+//! | completions in their shells, manual pages | `tests/system/shells.sh`, `src/cli/man.rs` |
 //! | the unit, the sync before the answer | `tests/run`, `tests/system/` |
 
 pub mod alert;

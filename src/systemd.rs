@@ -1,8 +1,9 @@
-//! What ties the daemon to systemd: readiness, the status line, the watchdog, log priorities.
+//! What ties the daemon to systemd: sockets it passes, readiness, the status line, the watchdog, log priorities.
 //!
 //! Everything here does nothing when systemd did not start us.
 
 mod repeats;
+pub mod sockets;
 
 use crate::clock::{Clock, SystemClock};
 use crate::status::Snapshot;

@@ -53,6 +53,8 @@ const ROOMS: &[(&str, &[&str])] = &[
             "source",
             "spool",
             "status",
+            // The sockets that were passed.
+            "systemd",
         ],
     ),
     (
@@ -91,7 +93,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ("anyhow", &["src/cli/"]),
     ("signal_hook", &["src/cli/"]),
     ("env_logger", &["src/systemd.rs"]),
-    ("sd_notify", &["src/systemd.rs"]),
+    ("sd_listen_fds", &["src/systemd/"]),
+    ("sd_notify", &["src/systemd.rs", "src/systemd/"]),
 ];
 
 /// Who may ask the operating system for the time, or sleep.

@@ -69,6 +69,8 @@ pub fn run_command(command: &[String], message: &Message) -> Result<(), SendErro
     let (program, arguments) = command.split_first().ok_or_else(|| failed("is empty".to_owned()))?;
     let mut child = Command::new(program)
         .args(arguments)
+        // It is us that systemd passed sockets to.
+        .env_remove("LISTEN_PID")
         .env("DESKSPOOL_ALERT", message.state)
         .env("DESKSPOOL_ALERT_TEXT", &message.text)
         .stdin(Stdio::piped())

@@ -34,13 +34,20 @@ Examples:
 
 Exit codes: 0 valid, 1 an error was found.";
 
+/// What `systemctl enable deskspool.socket` makes: with one of these, systemd passes the socket.
+const SOCKET_ENABLED: [&str; 2] = [
+    "/etc/systemd/system/deskspool.service.requires/deskspool.socket",
+    "/etc/systemd/system/sockets.target.wants/deskspool.socket",
+];
+
 /// Checks and prints.
 pub fn run(global: &Global, args: &CheckArgs, screen: &mut Screen) -> Outcome {
     let path = args.file.as_ref().unwrap_or(&global.config);
     let around = Surroundings::of_check();
     let holder = spool_holder(path);
     let occupant = |address: SocketAddr| occupant(address, holder);
-    let inputs = Inputs { path, around: &around, compile: &daemon::compile, occupant: &occupant };
+    let activated = SOCKET_ENABLED.iter().any(|link| std::fs::symlink_metadata(link).is_ok());
+    let inputs = Inputs { path, around: &around, compile: &daemon::compile, occupant: &occupant, activated };
     let (mut answer, config) = check(&inputs);
     match config.filter(|_| !args.offline) {
         Some(config) if answer.credentials_unseen == 0 => ask_freshdesk(&config, &mut answer),
@@ -65,9 +72,14 @@ fn spool_holder(path: &std::path::Path) -> Option<u32> {
 }
 
 fn occupant(address: SocketAddr, holder: Option<u32>) -> Occupant {
-    match gate::holder(address) {
-        Some((pid, _)) if Some(pid) == holder => Occupant::Ours,
+    let all = gate::holders(address);
+    let is_in_unit = || std::env::var_os("INVOCATION_ID").is_some();
+    match all.first() {
+        // systemd and the daemon that it passed the socket to both have it.
+        _ if all.iter().any(|(pid, _)| Some(*pid) == holder) => Occupant::Ours,
+        Some((1, name)) if name == "systemd" => Occupant::Systemd,
         Some((pid, name)) => Occupant::Other(Some(format!("pid {pid} ({name})"))),
+        None if is_in_unit() => Occupant::Hidden,
         None => Occupant::Other(None),
     }
 }

@@ -7,6 +7,7 @@ use crate::clock::SystemClock;
 use crate::config::Surroundings;
 use crate::daemon::{self, Daemon, Places};
 use crate::sandbox::{Options, Plan, Sandbox, TicketView};
+use crate::systemd::sockets::Sockets;
 use anyhow::{Context, bail};
 use clap::Args;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -175,8 +176,12 @@ fn start_daemon(directory: &Path, sandbox: &Sandbox) -> anyhow::Result<Arc<Daemo
     let loaded = daemon::load(&config, &Surroundings::of_process());
     let loaded = loaded
         .map_err(|findings| anyhow::anyhow!("the demo's configuration\n{}", daemon::lines(&findings)))?;
-    let places =
-        Places { control: directory.join("control.sock"), private: directory.join("gate"), probe: None };
+    let places = Places {
+        control: directory.join("control.sock"),
+        private: directory.join("gate"),
+        probe: None,
+        passed: Sockets::default(),
+    };
     let (daemon, _) =
         Daemon::start(loaded, &places, SystemClock::new(), |why| eprintln!("the daemon broke: {why}"))?;
     Ok(daemon)

@@ -7,8 +7,11 @@ mod aside;
 pub mod capture;
 pub mod change;
 pub mod check;
+pub mod completions;
 pub mod config;
 pub mod demo;
+pub mod init;
+pub mod man;
 pub mod preset;
 pub mod probe;
 pub mod queue;
@@ -23,7 +26,7 @@ pub mod trial;
 
 use crate::control::client::{AskError, Daemon};
 use crate::control::view::Filter;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use render::Screen;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -85,6 +88,8 @@ pub struct Global {
 enum Verb {
     /// Run the daemon (systemd does this)
     Serve(serve::ServeArgs),
+    /// Write a first configuration, asking four questions
+    Init(init::InitArgs),
     /// Is this configuration right? Secrets, templates, ports, Freshdesk
     Check(check::CheckArgs),
     /// The effective configuration, and where each value was written
@@ -124,6 +129,13 @@ enum Verb {
     Sandbox(sandbox::SandboxArgs),
     /// Daemon, sandbox and sample events, on this machine alone
     Demo(demo::DemoArgs),
+    /// What makes a shell finish words
+    Completions(completions::CompletionsArgs),
+    /// The manual page, or the one of the configuration
+    Man(man::ManArgs),
+    /// Which words may stand there? The shell asks
+    #[command(hide = true)]
+    Complete(completions::CompleteArgs),
     /// Can this queue be opened? The daemon asks, of itself
     #[command(name = probe::PROBE_VERB, hide = true)]
     Probe(probe::ProbeArgs),
@@ -227,6 +239,7 @@ pub fn run() -> ExitCode {
     let mut screen = Screen::new(&cli.global.color);
     let outcome = match &cli.verb {
         Verb::Serve(args) => serve::run(&cli.global, args),
+        Verb::Init(args) => init::run(&cli.global, args, &mut screen),
         Verb::Check(args) => check::run(&cli.global, args, &mut screen),
         Verb::Config(args) => config::run(&cli.global, args, &mut screen),
         Verb::Reload => change::reload(&cli.global, &mut screen),
@@ -246,12 +259,22 @@ pub fn run() -> ExitCode {
         Verb::Salvage(args) => salvage::run(&cli.global, args, &mut screen),
         Verb::Sandbox(args) => sandbox::run(args).map(|()| FINE).map_err(Failure::Other),
         Verb::Demo(args) => demo::run(args),
+        Verb::Completions(args) => completions::run(args, &mut screen),
+        Verb::Man(args) => man::run(args, &command(), &mut screen),
+        Verb::Complete(args) => completions::complete(&cli.global, args, &command(), &mut screen),
         Verb::Probe(args) => Ok(probe::run(args)),
     };
     match outcome {
         Ok(code) => ExitCode::from(code),
         Err(failure) => ExitCode::from(tell(&failure)),
     }
+}
+
+/// The command line, for those who describe it.
+fn command() -> clap::Command {
+    let mut command = Cli::command();
+    command.build();
+    command
 }
 
 /// Says on stderr what went wrong; the exit code.

@@ -87,7 +87,7 @@ fn merged(mut into: serde_json::Value, from: serde_json::Value) -> serde_json::V
 }
 
 /// The preset of this name; without a version its latest.
-fn latest(name: &str) -> Option<&'static Preset> {
+pub(super) fn latest(name: &str) -> Option<&'static Preset> {
     let version = |preset: &Preset| {
         let (platform, version) = preset.name.split_once('@')?;
         (platform == name).then(|| version.parse::<u32>().unwrap_or_default())

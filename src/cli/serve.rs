@@ -7,7 +7,7 @@ use crate::clock::{SystemClock, Timestamp};
 use crate::config::Surroundings;
 use crate::daemon::{self, Daemon, Loaded, Places, StartError};
 use crate::spool::{Probe, Recovery};
-use crate::systemd;
+use crate::systemd::{self, sockets::Sockets};
 use anyhow::Context;
 use clap::Args;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -46,25 +46,15 @@ pub fn run(global: &Global, args: &ServeArgs) -> Outcome {
     for warning in &loaded.warnings {
         log::warn!("{}: {}", warning.key, warning.what);
     }
-    let places = places(global, &loaded.config.spool.dir);
+    let places =
+        places(global, &loaded.config.spool.dir, systemd::sockets::passed().map_err(anyhow::Error::from)?);
     // Before any thread is started, so that none of them gets a signal that was meant for us.
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).context("signals cannot be received")?;
     let clock = SystemClock::set_to(args.clock.map(|seconds| Timestamp(seconds.saturating_mul(1000))));
     let started = start(loaded, (global, &clock), &places, &mut signals)?;
     let Some((daemon, recovery)) = started else { return Ok(FINE) };
     log_recovery(&recovery);
-    let list = |all: Vec<std::net::SocketAddr>| {
-        let all: Vec<String> = all.iter().map(ToString::to_string).collect();
-        if all.is_empty() { "off".to_owned() } else { all.join(",") }
-    };
-    log::info!(
-        "deskspool {} is up pid={} listen={} page={} control={:?}",
-        env!("CARGO_PKG_VERSION"),
-        std::process::id(),
-        list(daemon.addresses()),
-        list(daemon.page_addresses()),
-        places.control
-    );
+    log_addresses(&daemon, &places);
     let (still_up, down) = channel();
     let teller = tell_systemd(&daemon, down).context("no thread to be had")?;
     systemd::ready();
@@ -128,7 +118,7 @@ fn broken_for_good(why: &str) {
 }
 
 /// Under systemd the sockets are in the runtime directory, else in the spool.
-fn places(global: &Global, spool: &Path) -> Places {
+fn places(global: &Global, spool: &Path, passed: Sockets) -> Places {
     let runtime = std::env::var_os("RUNTIME_DIRECTORY").map(PathBuf::from);
     // The spool makes its own directory, for nobody else to read; systemd made the other.
     let base = runtime.unwrap_or_else(|| spool.to_path_buf());
@@ -137,7 +127,29 @@ fn places(global: &Global, spool: &Path) -> Places {
     if let Err(error) = &probe {
         log::warn!("queue is not probed error={:?}", error.to_string());
     }
-    Places { control, private: base.join("gate"), probe: probe.ok() }
+    Places { control, private: base.join("gate"), probe: probe.ok(), passed }
+}
+
+fn log_addresses(daemon: &Daemon, places: &Places) {
+    let list = |all: Vec<std::net::SocketAddr>| {
+        let all: Vec<String> = all.iter().map(ToString::to_string).collect();
+        if all.is_empty() { "off".to_owned() } else { all.join(",") }
+    };
+    let (listen, page) = (list(daemon.addresses()), list(daemon.page_addresses()));
+    for (key, address, passed) in [
+        ("server.listen", &listen, &places.passed.server),
+        ("status_page.listen", &page, &places.passed.status_page),
+    ] {
+        if !passed.is_empty() {
+            log::info!("systemd listens address={address} effect=\"{key} is ignored\"");
+        }
+    }
+    log::info!(
+        "deskspool {} is up pid={} listen={listen} page={page} control={:?}",
+        env!("CARGO_PKG_VERSION"),
+        std::process::id(),
+        places.control
+    );
 }
 
 fn log_recovery(recovery: &Recovery) {

@@ -83,7 +83,9 @@ fn rooms(snapshot: &Snapshot, screen: &Screen) -> String {
         let next = seconds(freshdesk.next_probe_seconds.unwrap_or_default());
         facts.push(format!("for {}: {reason}, next try in {next}", seconds(since)));
     }
-    let mut text = format!("  intake     {intake_word} {:>4}/h     {last_event}\n", intake.per_hour);
+    let passed = intake.passed.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");
+    let by = if passed.is_empty() { String::new() } else { format!(", systemd listens on {passed} for it") };
+    let mut text = format!("  intake     {intake_word} {:>4}/h     {last_event}{by}\n", intake.per_hour);
     let line =
         format!("  delivery   {delivery_word} {:>4}/h     {}", delivery.per_hour, median.unwrap_or_default());
     text.push_str(line.trim_end());

@@ -55,6 +55,10 @@ pub struct Check {
 pub enum Occupant {
     /// The daemon that this configuration is for.
     Ours,
+    /// systemd, for a `.socket` unit; perhaps for ours.
+    Systemd,
+    /// We may not look at other processes, as in `ExecStartPre=`.
+    Hidden,
     /// Somebody else: `pid 733 (nginx)`, where that could be found out.
     Other(Option<String>),
 }
@@ -69,6 +73,8 @@ pub struct Inputs<'a, S> {
     pub compile: Compile<'a, S>,
     /// Asked only about addresses that are in use.
     pub occupant: &'a dyn Fn(SocketAddr) -> Occupant,
+    /// systemd listens where platforms post, and `server.listen` is ignored.
+    pub activated: bool,
 }
 
 /// Checks everything that needs no network. The configuration is there when it has no error.
@@ -81,7 +87,12 @@ pub fn check<S>(inputs: &Inputs<'_, S>) -> (Check, Option<Config>) {
     let listeners = |key: &'static str, all: &[SocketAddr], broken: bool| {
         all.iter().filter(|_| !broken).map(|address| (key, *address)).collect::<Vec<_>>()
     };
-    let mut addresses = listeners("server.listen", &config.server.listen, broken("server"));
+    if inputs.activated {
+        answer
+            .skipped("server.listen: ignored, deskspool.socket says where (systemctl cat deskspool.socket)");
+    }
+    let mut addresses =
+        listeners("server.listen", &config.server.listen, broken("server") || inputs.activated);
     let page = &config.status_page.listen;
     addresses.extend(listeners("status_page.listen", page, broken("status_page") || broken("server")));
     answer.check_listeners(&addresses, inputs.occupant);
@@ -175,7 +186,7 @@ impl Check {
         for (key, address) in addresses {
             match listen_fault(key, *address, occupant) {
                 None => usable.push(address.to_string()),
-                Some(finding) => self.found(finding),
+                Some(line) => self.lines.push(line),
             }
         }
         if let Some((last, others)) = usable.split_last() {
@@ -220,29 +231,34 @@ impl Check {
     }
 }
 
-/// Why the address could not be listened on, or nothing.
-fn listen_fault(
-    key: &str,
-    address: SocketAddr,
-    occupant: &dyn Fn(SocketAddr) -> Occupant,
-) -> Option<Finding> {
+/// Why the address could not be listened on, or why that is not known; or nothing.
+fn listen_fault(key: &str, address: SocketAddr, occupant: &dyn Fn(SocketAddr) -> Occupant) -> Option<Line> {
     let error = TcpListener::bind(address).err()?;
     let what = match error.kind() {
         ErrorKind::AddrInUse => match occupant(address) {
             Occupant::Ours => return None,
+            Occupant::Systemd => {
+                let text = "systemd listens there: with deskspool.socket it is ignored, else it is in use";
+                return Some(Line::Skipped(format!("{key} {address}: {text}")));
+            }
+            Occupant::Hidden => {
+                let text =
+                    "in use by a process that cannot be seen from here, perhaps systemd for a socket unit";
+                return Some(Line::Skipped(format!("{key} {address}: {text}")));
+            }
             Occupant::Other(Some(who)) => format!("is in use by {who}"),
             Occupant::Other(None) => "is in use".to_owned(),
         },
         ErrorKind::AddrNotAvailable => "is not an address of this machine".to_owned(),
         ErrorKind::PermissionDenied => {
-            return Some(
+            return Some(Line::Found(
                 Finding::error("", format!("{key} {address} is not allowed to this user"))
                     .help("ports below 1024, in the unit: AmbientCapabilities=CAP_NET_BIND_SERVICE"),
-            );
+            ));
         }
         _ => format!("cannot be listened on: {error}"),
     };
-    Some(Finding::error("", format!("{key} {address} {what}")))
+    Some(Line::Found(Finding::error("", format!("{key} {address} {what}"))))
 }
 
 /// `/etc/deskspool/deskspool.toml, conf.d/20-empower.toml`.
@@ -288,7 +304,7 @@ mod tests {
         };
         let compile = |_: &str, _: &_, _: &_, _: &_| Ok(((), report.clone()));
         let path = etc.join("deskspool.toml");
-        let inputs = Inputs { path: &path, around: &around, compile: &compile, occupant };
+        let inputs = Inputs { path: &path, around: &around, compile: &compile, occupant, activated: false };
         let (check, config) = check(&inputs);
         assert_eq!(config.is_some(), check.count(Severity::Error) == 0);
         let text = check.render();
@@ -350,6 +366,11 @@ mod tests {
             assert!(found.contains(expect), "{expect} is not in {found}");
         };
         check(Occupant::Ours, &format!("  ok    {address} free or ours\n"));
+        check(Occupant::Systemd, &format!("  skip  server.listen {address}: systemd listens there: with "));
+        check(
+            Occupant::Hidden,
+            &format!("  skip  server.listen {address}: in use by a process that cannot "),
+        );
         check(Occupant::Other(None), &format!("  error server.listen {address} is in use\n"));
         check(
             Occupant::Other(Some("pid 733 (nginx)".to_owned())),

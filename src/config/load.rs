@@ -341,7 +341,7 @@ impl<'a> Reader<'a> {
         let name = key.get_ref().to_string();
         let place = self.files.place(key.span());
         let findings_before = self.errors();
-        if !is_name(&name) {
+        if !is_source_name(&name) {
             let finding = Finding::error("", "not a name for a source").help(format!(
                 "allowed: a-z, 0-9, - and _, a letter or digit first, at most {NAME_CHARS_MAX} characters"
             ));
@@ -471,7 +471,7 @@ impl<'a> Reader<'a> {
 }
 
 /// `[a-z0-9][a-z0-9_-]{0,31}`: it stands in a URL, in logs and in metrics.
-fn is_name(name: &str) -> bool {
+pub fn is_source_name(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     name.len() <= NAME_CHARS_MAX
         && name.starts_with(plain)
@@ -485,7 +485,7 @@ mod tests {
 
     #[test]
     fn names() {
-        let check = |name: &str, expect| assert_eq!(is_name(name), expect, "{name}");
+        let check = |name: &str, expect| assert_eq!(is_source_name(name), expect, "{name}");
         check("sendpulse-2", true);
         check("2_b", true);
         check(&"a".repeat(32), true);

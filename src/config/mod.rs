@@ -24,7 +24,7 @@ mod written;
 pub use alert::AlertConfig;
 pub use diff::{Diff, diff};
 pub use finding::{Excerpt, Finding, Place, Severity};
-pub use load::{Loaded, Problem, SourceReport, load, load_with};
+pub use load::{Loaded, Problem, SourceReport, is_source_name, load, load_with};
 pub use page::StatusPageConfig;
 pub use secrets::{Secret, Surroundings};
 pub use tables::{AfterDead, BackoffConfig, DeliveryConfig, FreshdeskConfig, ServerConfig, SpoolConfig};

@@ -212,32 +212,45 @@ fn domain<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, 
     let expecting =
         "a Freshdesk domain like \"acme\", \"acme.freshdesk.com\" or \"https://acme.freshdesk.com\"";
     units::text(deserializer, expecting, |text| {
-        let name = text.strip_prefix("https://").unwrap_or(text);
-        let name = name.strip_suffix('/').unwrap_or(name).to_ascii_lowercase();
-        let name = name.strip_suffix(".freshdesk.com").unwrap_or(&name);
-        let fits = |c: char| c.is_ascii_alphanumeric() || c == '-';
-        let good = !name.is_empty() && name.len() <= 63 && name.chars().all(fits) && !name.starts_with('-');
-        good.then(|| Some(format!("https://{name}.freshdesk.com")))
+        account_name(text).map(|name| Some(format!("https://{name}.freshdesk.com")))
     })
+}
+
+/// `acme`, of all the ways in which people write a Freshdesk domain.
+pub fn account_name(text: &str) -> Option<String> {
+    let name = text.strip_prefix("https://").unwrap_or(text);
+    let name = name.strip_suffix('/').unwrap_or(name).to_ascii_lowercase();
+    let name = name.strip_suffix(".freshdesk.com").unwrap_or(&name);
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    let good = !name.is_empty() && name.len() <= 63 && name.chars().all(fits) && !name.starts_with('-');
+    good.then(|| name.to_owned())
 }
 
 fn freshdesk_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     let expecting = "\"https://host\" or, to this machine only, \"http://127.0.0.1:8090\"";
-    units::text(deserializer, expecting, |text| {
-        let (plain, authority) = split_url(text)?;
-        (!plain || is_loopback(authority)).then(|| Some(text.trim_end_matches('/').to_owned()))
-    })
+    units::text(deserializer, expecting, |text| desk_address(text).map(Some))
+}
+
+/// Of a Freshdesk or its stand-in, without a slash at the end; plain http only to this machine.
+pub fn desk_address(text: &str) -> Option<String> {
+    let (plain, authority) = split_url(text)?;
+    (!plain || is_loopback(authority)).then(|| text.trim_end_matches('/').to_owned())
 }
 
 fn public_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     units::text(deserializer, "an address like \"https://hooks.acme.com\"", |text| {
-        let text = text.trim_end_matches('/');
-        let (scheme, rest) = text.split_once("://")?;
-        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-        let fits = |c: char| c.is_ascii_alphanumeric() || "/-._~%".contains(c);
-        split_url(&format!("{scheme}://{authority}"))?;
-        path.chars().all(fits).then(|| Some(text.to_owned()))
+        public_address(text).map(Some)
     })
+}
+
+/// What platforms call, without a slash at the end.
+pub fn public_address(text: &str) -> Option<String> {
+    let text = text.trim_end_matches('/');
+    let (scheme, rest) = text.split_once("://")?;
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let fits = |c: char| c.is_ascii_alphanumeric() || "/-._~%".contains(c);
+    split_url(&format!("{scheme}://{authority}"))?;
+    path.chars().all(fits).then(|| text.to_owned())
 }
 
 fn proxy<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Secret>, D::Error> {

@@ -44,6 +44,7 @@ impl Acceptor {
     pub fn run(self) {
         let warnings = Throttle::default();
         while !self.shared.is_stopping() {
+            self.shared.turned_millis.store(self.shared.table.now_millis(), Ordering::Relaxed);
             match self.wait() {
                 Ok(ready) => ready.into_iter().for_each(|listener| self.accept_batch(listener, &warnings)),
                 Err(error) => self.stand_back(&error, &warnings),

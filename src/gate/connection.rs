@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Instant;
 
@@ -46,6 +46,10 @@ pub(super) struct Shared {
     pub budget: Arc<Budget>,
     pub trusted_proxies: Vec<IpAddr>,
     pub is_stopping: AtomicBool,
+    /// Nobody is waited for who has not begun a request.
+    pub is_closing: AtomicBool,
+    /// When the accept loop last went round, in the table's milliseconds.
+    pub turned_millis: AtomicU64,
 }
 
 impl Shared {
@@ -58,10 +62,19 @@ impl Shared {
     pub fn is_stopping(&self) -> bool {
         self.is_stopping.load(Ordering::SeqCst)
     }
+
+    /// The accept loop went round not long before `now_millis`, or has nothing to do any more.
+    pub fn accepts(&self, now_millis: u64) -> bool {
+        let turned_millis = self.turned_millis.load(Ordering::Relaxed);
+        self.is_stopping() || now_millis.saturating_sub(turned_millis) < STALLED_MILLIS
+    }
 }
 
 /// Bodies up to this size go to tiny_http in one write with their head: it is woken once.
 const JOINED_BYTES_MAX: usize = 16 * 1024;
+
+/// An accept loop that did not go round for so long hangs: it turns at least every five seconds.
+const STALLED_MILLIS: u64 = 60_000;
 
 /// Serves a connection until it ends.
 pub(super) fn serve(shared: &Arc<Shared>, seat: Seat, stream: Stream) {
@@ -118,7 +131,7 @@ impl Connection<'_> {
     fn serve_one(&mut self, limits: &Limits) -> Result<bool, ReadError> {
         self.seat.0.enter(Phase::Idle);
         // Whoever stops the gate sets the flag before it looks at the phases, so one of us sees the other.
-        if self.shared.is_stopping() {
+        if self.shared.is_closing.load(Ordering::SeqCst) {
             self.seat.0.shut_reading();
         }
         self.reader.await_request(limits)?;

@@ -88,24 +88,27 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// The process that listens on `address`, as far as we may know: its pid and name.
-pub fn holder(address: SocketAddr) -> Option<(u32, String)> {
-    holder_of(address).0
+fn holder_of(address: SocketAddr) -> Holder {
+    Holder(holders(address).into_iter().next())
 }
 
+/// The processes that listen on `address`, as far as we may know, the lowest pid first.
+///
 /// Looks the listener up in the kernel's table and its socket among the open files of all processes that
 /// we may look at.
-fn holder_of(address: SocketAddr) -> Holder {
+pub fn holders(address: SocketAddr) -> Vec<(u32, String)> {
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| fs::read_to_string(path).unwrap_or_default());
     let inodes: Vec<u64> = tables.iter().flat_map(|table| listening_inodes(table, address.port())).collect();
     let links: Vec<String> = inodes.iter().map(|inode| format!("socket:[{inode}]")).collect();
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let holder = processes.filter_map(|entry| {
+    let holders = processes.filter_map(|entry| {
         let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
         let name = fs::read_to_string(entry.path().join("comm")).ok()?;
         has_open(&entry.path(), &links).then(|| (pid, name.trim().to_owned()))
     });
-    Holder(holder.min_by_key(|(pid, _)| *pid))
+    let mut holders: Vec<_> = holders.collect();
+    holders.sort();
+    holders
 }
 
 fn has_open(process: &Path, links: &[String]) -> bool {

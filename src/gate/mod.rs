@@ -57,10 +57,14 @@ use table::Table;
 pub use budget::{Budget, Reservation};
 pub use canonical::PEER_HEADER;
 pub use limits::Limits;
-pub use listen::{BindError, Holder, bind, holder};
+pub use listen::{BindError, Holder, bind, holders};
 pub use pool::PING_TARGET;
 pub use refusal::{Reason, Refusal};
 pub use stream::{Deadlined, Socket, Stream, Timed};
+
+/// How long a connection that is open when the gate stops may still send a request: of those who have just come
+/// or are about to ask again, nobody is cut off in the middle of it.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// What a gate is made of.
 #[derive(Debug)]
@@ -137,6 +141,8 @@ impl Gate {
             budget: Arc::new(Budget::default()),
             trusted_proxies: config.trusted_proxies.iter().map(IpAddr::to_canonical).collect(),
             is_stopping: AtomicBool::new(false),
+            is_closing: AtomicBool::new(false),
+            turned_millis: AtomicU64::new(0),
         });
         let (wake, woken) = UnixStream::pair().map_err(GateError::Start)?;
         let acceptor = Acceptor { listeners: config.listeners, wake: woken, shared: Arc::clone(&shared) };
@@ -153,6 +159,10 @@ impl Gate {
     /// Closes the listeners and the connections between requests. What is under way is still answered,
     /// with `Connection: close`. On return nobody is accepted any more.
     pub fn stop_accepting(&self) {
+        self.stop_within(GRACE);
+    }
+
+    fn stop_within(&self, grace: Duration) {
         self.shared.is_stopping.store(true, Ordering::SeqCst);
         let accepting = self.accepting.lock().expect("nothing panics while it holds the thread").take();
         if let Some(accepting) = accepting {
@@ -161,7 +171,9 @@ impl Gate {
             if accepting.join().is_err() {
                 log::error!("bug: the accept loop panicked");
             }
+            self.shared.table.await_empty(Instant::now() + grace);
         }
+        self.shared.is_closing.store(true, Ordering::SeqCst);
         self.shared.table.shut_idle();
     }
 
@@ -169,7 +181,7 @@ impl Gate {
     /// off.
     pub fn drain(&self, timeout: Duration) -> usize {
         let deadline = Instant::now() + timeout;
-        self.stop_accepting();
+        self.stop_within(GRACE.min(timeout));
         let unfinished = self.shared.table.await_empty(deadline);
         self.shared.table.shut_all();
         self.shared.pool.close_all();
@@ -183,9 +195,10 @@ impl Gate {
         *self.shared.settings.write().expect("nothing panics while it swaps the settings") = settings;
     }
 
-    /// tiny_http answers a ping on a connection of its own. For a watchdog: other requests do not hold it up.
-    pub fn upstream_answers(&self, within: Duration) -> bool {
-        self.shared.pool.answers(within)
+    /// The accept loop turns, and tiny_http answers a ping on a connection of its own. For a watchdog: other
+    /// requests do not hold it up.
+    pub fn answers(&self, within: Duration) -> bool {
+        self.shared.accepts(self.shared.table.now_millis()) && self.shared.pool.answers(within)
     }
 
     /// What happened so far.

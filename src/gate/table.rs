@@ -233,7 +233,7 @@ impl Table {
         self.left.notify_all();
     }
 
-    fn now_millis(&self) -> u64 {
+    pub fn now_millis(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 

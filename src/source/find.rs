@@ -203,6 +203,35 @@ impl Finder {
         })
     }
 
+    /// What stands beside `sibling`, in the same object, by a synonym.
+    fn beside<'a>(&self, root: &'a Json, sibling: &Json) -> Option<&'a Json> {
+        let (mut level, mut looked_at) = (vec![root], 0);
+        for _ in 0..DEPTH_MAX {
+            let mut next = Vec::new();
+            for json in level {
+                let (members, elements) = (json.as_object(), json.as_array());
+                let inner = members.into_iter().flat_map(|members| members.values());
+                let inner: Vec<&Json> = inner.chain(elements.into_iter().flatten()).collect();
+                if let Some(members) =
+                    members.filter(|_| inner.iter().any(|json| std::ptr::eq(*json, sibling)))
+                {
+                    let ranked = members.iter().filter_map(|(name, member)| {
+                        let rank = self.synonyms.get(fold(name).as_str())?;
+                        Some((rank, Wants::Word.accept(member, true)?))
+                    });
+                    return ranked.min_by_key(|(rank, _)| **rank).map(|(_, found)| found);
+                }
+                looked_at += inner.len();
+                next.extend(inner.into_iter().filter(|json| json.is_object() || json.is_array()));
+            }
+            if looked_at > MEMBERS_MAX {
+                return None;
+            }
+            level = next;
+        }
+        None
+    }
+
     /// An answer that can only be what is wanted, whatever the question.
     fn typed<'a>(&self, answers: &'a Json, wants: Wants) -> Option<&'a Json> {
         let members = answers.as_object().filter(|_| wants == Wants::Email && !self.synonyms.is_empty())?;
@@ -313,6 +342,7 @@ impl Found {
         let found = self.find(name);
         match (name, found) {
             ("email", Some(json)) => Some(Value::from(self.address_in(json)?.email)),
+            ("name", Some(json)) => Some(self.with_surname(json)),
             ("name", None) => self.name_beside_the_address().map(Value::from),
             // `Péssimo` is 1; what is no grade stays what was said.
             ("rating", Some(json)) => {
@@ -320,6 +350,19 @@ impl Found {
             }
             (_, found) => found.map(value::to_template),
         }
+    }
+
+    /// `{"nombre": "Ana", "apellidos": "Ruiz"}` is Ana Ruiz; a name that has its surname keeps it as it is.
+    fn with_surname(&self, name: &Json) -> Value {
+        let roots = [self.answers.as_ref(), Some(&*self.event)];
+        let finder = self.finders.get("last_name");
+        let surname = roots.into_iter().flatten().find_map(|root| finder?.beside(root, name));
+        let (first, surname) = (scalar_text(name), surname.map(scalar_text).unwrap_or_default());
+        let is_there = surname.split_whitespace().any(|word| first.split_whitespace().any(|one| one == word));
+        if surname.is_empty() || is_there {
+            return value::to_template(name);
+        }
+        Value::from(format!("{first} {surname}"))
     }
 
     /// `"Pérez, Ana" <ana@example.com>` names a person too.
@@ -397,6 +440,21 @@ mod tests {
         let text = finder("text", &[], &["message"]);
         check(&text, json!({"message": [{"text": "hi"}]}), json!([{"text": "hi"}]));
         check(&text, json!({"message": {"message": "inner"}}), json!("inner"));
+    }
+
+    #[test]
+    fn a_surname_is_sought_beside_the_name_only() {
+        let check = |event: Json, expect: &str| {
+            let finders =
+                [finder("name", &[], &["nombre"]), finder("last_name", &[], &["surname", "apellidos"])];
+            let finders = finders.map(|finder| (finder.name.clone(), finder)).into();
+            let found = Found { event: Arc::new(event), finders: Arc::new(finders), answers: None };
+            assert_eq!(found.get("name").map(|name| name.to_string()).as_deref(), Some(expect));
+        };
+        check(json!({"x": [{"nombre": "Ana", "apellidos": "Ruiz Gil", "y": 1}]}), "Ana Ruiz Gil");
+        check(json!({"nombre": "Ana", "asesor": {"apellidos": "Gil"}}), "Ana");
+        check(json!({"nombre": "Ana Ruiz", "Apellidos": "Ruiz"}), "Ana Ruiz");
+        check(json!({"nombre": "Ana", "apellidos": "{{last_name}}", "surname": null}), "Ana");
     }
 
     #[test]

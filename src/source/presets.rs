@@ -28,6 +28,11 @@ impl Preset {
         self.table().guide.as_deref().unwrap_or_default()
     }
 
+    /// Whether the platform makes the secret and shows it.
+    pub fn is_secret_theirs(&self) -> bool {
+        self.table().platform_secret.unwrap_or(false)
+    }
+
     /// The parsed file. Parsed when it is asked for: a daemon keeps the few tables that its sources name.
     pub fn table(&self) -> &SourceTable {
         self.table.get_or_init(|| parse(self.text))

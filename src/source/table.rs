@@ -441,6 +441,8 @@ pub struct SourceTable {
     pub certainty: Option<String>,
     /// What to do in the platform, and which events become what: for `preset show`.
     pub guide: Option<String>,
+    /// The platform makes the secret and shows it; otherwise we make it and the platform is told. For `init`.
+    pub platform_secret: Option<bool>,
     /// What the platform must know to post.
     pub secret: Option<Spanned<SecretRefs>>,
     /// How the secret is compared.

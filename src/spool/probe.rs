@@ -54,6 +54,8 @@ impl Probe {
         let patience = self.patience + Duration::from_secs(bytes / self.bytes_per_second.max(1));
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).arg(&directory).args(walk.then_some("--walk"));
+        // It is us that systemd passed sockets to.
+        command.env_remove("LISTEN_PID");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let status = command.spawn().and_then(|child| wait(child, patience));
         match status {

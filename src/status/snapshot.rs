@@ -9,6 +9,7 @@ use crate::pauses::{DELIVERY, INTAKE, Pause, Pauses};
 use crate::spool::{QueueError, Spool, State};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Everything one screen shows. Durations are whole seconds, moments are RFC 3339 in UTC.
@@ -45,6 +46,9 @@ pub struct IntakeView {
     pub per_hour: u64,
     /// Seconds since the last one.
     pub last_event_seconds: Option<u64>,
+    /// Where systemd listens for us; `server.listen` is ignored then. Empty when we listen ourselves.
+    #[serde(default)]
+    pub passed: Vec<SocketAddr>,
 }
 
 /// Is it delivering?
@@ -163,6 +167,8 @@ pub struct Daemon {
     pub envelopes_max: u64,
     /// Bytes at which platforms get 503.
     pub bytes_max: u64,
+    /// Where systemd listens for us.
+    pub passed: Vec<SocketAddr>,
 }
 
 /// Takes the snapshot.
@@ -199,6 +205,7 @@ pub fn snapshot(
                 .filter_map(|one| one.last_event)
                 .max()
                 .map(|at| now.since(at).as_secs()),
+            passed: daemon.passed.clone(),
         },
         delivery: DeliveryView {
             per_hour: sum_of(&tallies, Count::Delivered),

@@ -8,6 +8,7 @@ mod entry;
 mod freshdesk_answers;
 mod harness;
 mod hostile;
+mod init;
 mod kill;
 mod life;
 mod notify;

@@ -56,11 +56,11 @@ fn no_answer_in_time_is_a_503() {
 #[test]
 fn handlers_may_go_and_come_back() {
     let mut room = Room::new(Limits::default());
-    assert!(room.gate.upstream_answers(PATIENCE));
+    assert!(room.gate.answers(PATIENCE));
     drop(room.handlers.take());
-    assert!(!room.gate.upstream_answers(PATIENCE), "tiny_http has removed its socket");
+    assert!(!room.gate.answers(PATIENCE), "tiny_http has removed its socket");
     room.handlers = Some(Handlers::start(&room.upstream()));
-    assert!(room.gate.upstream_answers(PATIENCE));
+    assert!(room.gate.answers(PATIENCE));
     room.assert_serves();
 }
 
@@ -90,6 +90,32 @@ fn stopping_finishes_what_is_under_way() {
     assert_eq!((answer.status, answer.header("Connection")), (200, Some("close")));
     assert_eq!(room.gate.drain(Duration::from_millis(20)), 1, "one still waits");
     assert!(waiting.is_gone());
+}
+
+#[test]
+fn who_has_just_come_or_comes_again_is_answered_while_the_gate_stops() {
+    let room = Room::new(Limits::default());
+    let (mut fresh, mut kept) = (room.client(), room.client_with(GET));
+    assert_eq!(kept.answer().status, 200);
+    until("both are in", || room.gate.counters().open_connections == 2);
+    thread::scope(|scope| {
+        scope.spawn(|| room.gate.stop_within(PATIENCE));
+        until("it stops", || room.gate.shared.is_stopping());
+        for client in [&mut fresh, &mut kept] {
+            client.send(GET);
+            let answer = client.answer();
+            assert_eq!((answer.status, answer.header("Connection")), (200, Some("close")));
+        }
+    });
+}
+
+#[test]
+fn an_accept_loop_that_hangs_is_noticed() {
+    let room = Room::new(Limits::default());
+    assert!(room.gate.shared.accepts(room.gate.shared.table.now_millis()));
+    assert!(!room.gate.shared.accepts(u64::MAX));
+    room.gate.stop_accepting();
+    assert!(room.gate.shared.accepts(u64::MAX), "it has ended and does not hang");
 }
 
 #[test]
