@@ -235,11 +235,18 @@ pub fn wait_until_closed(directory: &Path) -> bool {
 /// Threads of a queue that was just closed in this process may hold sled's own lock for a moment longer. Other
 /// processes are kept out by the spool's lock, so the wait is never for them.
 fn open_unlocked(config: &sled::Config) -> sled::Result<Db> {
-    let opened = wait_for(|| match with_slack(|| config.open()) {
+    let opened = wait_for(|| match with_slack(|| start(config)) {
         Err(sled::Error::Io(error)) if error.to_string().contains("could not acquire lock") => None,
         opened => Some(opened),
     });
-    opened.unwrap_or_else(|| config.open())
+    opened.unwrap_or_else(|| start(config))
+}
+
+/// sled starts its threads with the first task: here, and not whenever one comes.
+fn start(config: &sled::Config) -> sled::Result<Db> {
+    let db = config.open()?;
+    db.flush()?;
+    Ok(db)
 }
 
 /// Threads that `start` starts inherit how late their timeouts may be, and keep it. Nothing depends on it but how
