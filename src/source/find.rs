@@ -15,6 +15,8 @@ use std::sync::Arc;
 
 const DEPTH_MAX: usize = 8;
 const MEMBERS_MAX: usize = 5000;
+/// What describes a field of a form builder, beside its `value`, and says nothing itself.
+const OF_A_FIELD: [&str; 6] = ["title", "label", "name", "id", "type", "key"];
 /// A longer name of a member is no label.
 const LABEL_MAX_BYTES: usize = 200;
 
@@ -45,7 +47,11 @@ impl Wants {
     /// The value itself or, for what must be one word, the first element that will do.
     fn accept(self, json: &Json, is_by_name: bool) -> Option<&Json> {
         match (self, json) {
-            (Wants::Any, Json::Object(_)) if is_by_name => None,
+            // Form builders and CRMs write `{"id": "email", "value": "a@x.co"}`.
+            (_, Json::Object(members)) if is_by_name => members
+                .get("value")
+                .filter(|value| !value.is_object())
+                .and_then(|value| self.accept(value, true)),
             (Wants::Any, other) => (!value::is_blank(other) && !other.is_boolean()).then_some(other),
             (_, Json::Array(elements)) => elements
                 .iter()
@@ -273,6 +279,7 @@ impl Finder {
             let mut best: Option<(usize, &Json)> = None;
             let mut next = Vec::new();
             for json in level {
+                let is_field = json.get("value").is_some();
                 let members: Box<dyn Iterator<Item = (&str, &Json)>> = match json {
                     Json::Object(members) => {
                         Box::new(members.iter().map(|(name, member)| (name.as_str(), member)))
@@ -285,7 +292,8 @@ impl Finder {
                     if looked_at > MEMBERS_MAX {
                         return best.map(|(_, found)| found);
                     }
-                    let rank = rank_of(name, &mut folded);
+                    let describes = is_field && OF_A_FIELD.contains(&name);
+                    let rank = rank_of(name, &mut folded).filter(|_| !describes);
                     let is_better = |rank: &usize| best.is_none_or(|(best, _)| *rank < best);
                     if let Some(rank) = rank.filter(is_better) {
                         best = wants.accept(member, true).map(|found| (rank, found)).or(best);
@@ -431,6 +439,13 @@ mod tests {
         let name = finder("name", &[], &["name"]);
         check(&name, json!({"name": "undefined", "x": {"name": "Ana"}}), json!("Ana"));
         check(&name, json!({"name": true, "x": {"name": {"first": "A"}}}), Json::Null);
+        check(&name, json!({"name": {"id": "name", "value": "Ana"}}), json!("Ana"));
+        check(&name, json!({"name": {"value": {"value": "Ana"}}}), Json::Null);
+        check(
+            &name,
+            json!({"x": [{"name": "mail", "value": "a@x.co"}], "y": {"z": {"name": "Ana"}}}),
+            json!("Ana"),
+        );
         let phone = finder("phone", &[], &["phone"]);
         check(
             &phone,

@@ -43,6 +43,16 @@ impl Encoder {
         self
     }
 
+    /// Seven bits to a byte, the lowest first.
+    pub fn varint(&mut self, value: u64) -> &mut Self {
+        let mut rest = value;
+        while rest >= 0x80 {
+            self.bytes.push(rest.to_le_bytes()[0] | 0x80);
+            rest >>= 7;
+        }
+        self.u8(rest.to_le_bytes()[0])
+    }
+
     /// A flag byte, then the number when there is one.
     pub fn option_u64(&mut self, value: Option<u64>) -> &mut Self {
         match value {
@@ -108,6 +118,24 @@ impl<'a> Decoder<'a> {
 
     pub fn u64(&mut self) -> Result<u64, Malformed> {
         Ok(u64::from_le_bytes(self.array()?))
+    }
+
+    /// Seven bits to a byte, the lowest first.
+    pub fn varint(&mut self) -> Result<u64, Malformed> {
+        let mut value = 0;
+        for shift in (0..63).step_by(7) {
+            let byte = self.u8()?;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return Ok(value);
+            }
+        }
+        Err(Malformed)
+    }
+
+    /// So many bytes.
+    pub fn raw(&mut self, length: usize) -> Result<&'a [u8], Malformed> {
+        self.take(length)
     }
 
     pub fn option_u64(&mut self) -> Result<Option<u64>, Malformed> {

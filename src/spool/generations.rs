@@ -14,18 +14,13 @@
 
 use super::disk::create_directory;
 use super::ground::Disk;
-use super::overlay::Rows;
+use super::packed::{Packed, Raw};
+use super::row::number;
 use super::tables::{Answer, Table, Tables};
 use std::fs;
 use std::io;
-use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// It is rewritten when it is so many times larger than what lives in it.
-pub const RENEW_GARBAGE_FACTOR: u64 = 3;
-/// Rows that are copied while the tables are locked once.
-const COPY_PAGE: usize = 1024;
 
 /// Where a generation is.
 pub fn directory(home: &Path, generation: u64) -> PathBuf {
@@ -71,7 +66,7 @@ pub fn open(home: &Path, disk: &Arc<dyn Disk>) -> Answer<(u64, Tables)> {
     // What is here was never complete; its number is not used again.
     let number = all(home)?.into_iter().max().unwrap_or(0) + 1;
     remove_others(home, number, disk.as_ref());
-    let building = Building::begin(home, number, disk)?;
+    let building = Building::begin(home, number, disk, Default::default())?;
     building.finish(home)
 }
 
@@ -84,30 +79,6 @@ pub fn remove_others(home: &Path, number: u64, disk: &dyn Disk) {
     }
 }
 
-/// Bytes of keys and values that live in the tables, and what sled needs to keep them. Reads everything once.
-pub fn live_bytes(tables: &Tables) -> Answer<u64> {
-    /// Framing of a row and its share of a page's.
-    const ROW_OVERHEAD: usize = 10;
-    let mut live = 0;
-    for table in Table::ALL {
-        let mut after: Option<Vec<u8>> = None;
-        loop {
-            let from = after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-            let mut last = None;
-            for row in tables.rows(table, from).take(COPY_PAGE) {
-                let (key, value) = row?;
-                live += (key.len() + value.len() + ROW_OVERHEAD) as u64;
-                last = Some(key.to_vec());
-            }
-            match last {
-                Some(last) => after = Some(last),
-                None => break,
-            }
-        }
-    }
-    Ok(live)
-}
-
 /// A generation that does not count yet.
 pub struct Building {
     number: u64,
@@ -116,46 +87,50 @@ pub struct Building {
     disk: Arc<dyn Disk>,
     table: usize,
     after: Option<Vec<u8>>,
+    /// By table, the first block that was written since: it came here as well, with the removals that count here.
+    since: [u64; Table::ALL.len()],
 }
 
 impl Building {
-    /// Begins an empty one.
-    pub fn begin(home: &Path, number: u64, disk: &Arc<dyn Disk>) -> Answer<Building> {
+    /// Begins an empty one, into which what stands in blocks before `since` will be copied.
+    pub fn begin(
+        home: &Path,
+        number: u64,
+        disk: &Arc<dyn Disk>,
+        since: [u64; Table::ALL.len()],
+    ) -> Answer<Building> {
         let directory = directory(home, number);
         if directory.exists() {
             disk.remove_tree(&directory)?;
         }
         let tables = Some(Tables::open(&directory, disk)?);
-        Ok(Building { number, tables, directory, disk: disk.clone(), table: 0, after: None })
+        Ok(Building { number, tables, directory, disk: disk.clone(), table: 0, after: None, since })
     }
 
     fn tables(&self) -> &Tables {
         self.tables.as_ref().expect("it is taken only when it is finished")
     }
 
-    /// Copies the next page of `old`; whether there is nothing more to copy.
-    pub fn copy_page(&mut self, old: &Tables) -> Answer<bool> {
+    /// Copies the next page of what holds in `old`; whether there is nothing more to copy.
+    pub fn copy_page(&mut self, old: &Packed) -> Answer<bool> {
         let Some(table) = Table::ALL.get(self.table).copied() else { return Ok(true) };
-        let from = self.after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-        let mut last = None;
-        for row in old.rows(table, from).take(COPY_PAGE) {
-            let (key, value) = row?;
-            self.tables().put(table, &key, Some(&value))?;
-            last = Some(key.to_vec());
+        let mut copies = old.copies(table, self.after.as_deref())?;
+        if table.is_packed() {
+            let since = self.since[self.table];
+            copies.retain(|(key, _)| number(key).is_ok_and(|number| number < since));
         }
-        if last.is_none() {
+        self.after = copies.last().map(|(key, _)| key.clone());
+        if self.after.is_none() {
             self.table += 1;
         }
-        self.after = last;
+        let kept = copies.into_iter().filter_map(|(key, value)| Some((table, key, Some(value?))));
+        self.tables().write(&kept.collect())?;
         Ok(false)
     }
 
     /// What the old tables were told, too.
-    pub fn write(&self, rows: &Rows) -> Answer<()> {
-        for ((table, key), row) in rows {
-            self.tables().put(*table, key, row.value.as_deref())?;
-        }
-        Ok(())
+    pub fn write(&self, raw: &Raw) -> Answer<()> {
+        self.tables().write(raw)
     }
 
     /// Makes it durable and the one that counts.

@@ -359,6 +359,7 @@ impl Shared {
             self.queue.put_entry(id, &entry);
             self.keep_order(id, &entry);
             core.restate(&flight.standing, entry.state);
+            core.may_be_oldest(id, entry.state);
         }
         self.place_head(core, entry.conversation);
         core.work += 1;
@@ -443,6 +444,7 @@ impl Shared {
         }
         for arriving in &mut group.arriving {
             arriving.entry.place = written.place(arriving.entry.place);
+            core.may_be_oldest(arriving.id, arriving.entry.state);
             core.enter(&arriving.entry).entering += 1;
         }
         Durable { arriving: group.arriving, moved: group.moved, written }
@@ -569,6 +571,13 @@ impl Core {
             if *count == 0 {
                 self.counts.remove(&key);
             }
+        }
+    }
+
+    /// An envelope is in this state from now on.
+    fn may_be_oldest(&mut self, id: Id, state: State) {
+        if let Some(before) = self.none_before.get_mut(&state) {
+            *before = id.min(*before);
         }
     }
 

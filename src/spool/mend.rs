@@ -1,10 +1,9 @@
 //! Bringing the queue in line with the journal after anything but a clean stop: the second walk.
 //!
-//! Each put that is not settled is compared with its entry in the queue. Identities are compared with a list
-//! of those that the queue knows, sixteen bytes each for as long as it takes, because looking them up one by
-//! one would read the queue in no order at all.
+//! Each put that is not settled is compared with its entry in the queue, and its identity looked up. Both lie in
+//! blocks with those of its neighbours, so the queue is read once, more or less in order.
 
-use super::envelope::{Entry, Envelope, Hash, Id, Place, State};
+use super::envelope::{Entry, Envelope, Id, Place, State};
 use super::idset::IdSet;
 use super::queue::Queue;
 use super::record::Record;
@@ -12,13 +11,11 @@ use super::recover::Recovery;
 use super::replay::{ReadError, Replay};
 use super::segment::{self, Met};
 use super::tables::QueueError;
-use crate::clock::Timestamp;
 use std::ops::Range;
 
 impl Replay<'_> {
     /// Brings the queue in line with the journal.
     pub fn mend(&self, queue: &Queue, recovery: &mut Recovery) -> Result<(), ReadError> {
-        let known = Identities::of(queue)?;
         let mut live = IdSet::default();
         let is_doubtful = !recovery.damaged.is_empty() || !self.torn.is_empty();
         // Copied stragglers stand twice; from the newest segment to the oldest, the copy is met first.
@@ -39,7 +36,7 @@ impl Replay<'_> {
                 if is_doubtful && queue.settled(envelope.id).is_ok_and(|settled| settled.is_some()) {
                     return;
                 }
-                failed = known.remember(queue, &envelope).err();
+                failed = remember(queue, &envelope).err();
                 if failed.is_none() && !self.gone.contains(envelope.id) && !live.contains(envelope.id) {
                     live.insert(envelope.id);
                     let length = u32::try_from(range.end - range.start).expect("a record's length is a u32");
@@ -145,40 +142,11 @@ fn keep_ticket(queue: &Queue, entry: &Entry) -> Result<(), QueueError> {
     Ok(())
 }
 
-/// The identities that the queue knew when it was opened, by the first half of their hash, and when each is
-/// forgotten.
-struct Identities {
-    sorted: Vec<(u64, Timestamp)>,
-}
-
-fn half(dedupe: &Hash) -> u64 {
-    u64::from_be_bytes(dedupe[..8].try_into().expect("half of sixteen bytes"))
-}
-
-impl Identities {
-    fn of(queue: &Queue) -> Result<Identities, QueueError> {
-        let mut sorted = Vec::new();
-        let mut after = Hash::default();
-        loop {
-            let page = queue.identities(after)?;
-            let Some((last, _)) = page.last() else { return Ok(Identities { sorted }) };
-            after = *last;
-            sorted.extend(page.iter().map(|(dedupe, expires)| (half(dedupe), *expires)));
-        }
+/// The platform may send it again: it must still be known, also when the queue was lost.
+fn remember(queue: &Queue, envelope: &Envelope) -> Result<(), QueueError> {
+    if envelope.dedupe_window.is_zero() || queue.is_duplicate(envelope.dedupe, envelope.received_at)? {
+        return Ok(());
     }
-
-    /// The platform may send it again: it must still be known, also when the queue was lost.
-    fn remember(&self, queue: &Queue, envelope: &Envelope) -> Result<(), QueueError> {
-        let at = self.sorted.partition_point(|(other, _)| *other < half(&envelope.dedupe));
-        let known = self.sorted.get(at).filter(|(other, _)| *other == half(&envelope.dedupe));
-        let is_known = known.is_some_and(|(_, expires)| envelope.received_at < *expires);
-        if envelope.dedupe_window.is_zero()
-            || is_known
-            || queue.is_duplicate(envelope.dedupe, envelope.received_at)?
-        {
-            return Ok(());
-        }
-        queue.remember(envelope.dedupe, envelope.received_at.plus(envelope.dedupe_window));
-        relieve(queue)
-    }
+    queue.remember(envelope.dedupe, envelope.received_at.plus(envelope.dedupe_window));
+    relieve(queue)
 }

@@ -32,8 +32,34 @@
 //!
 //! **Upgrade:** a daemon reads its own format and every earlier one, and writes its own into new segments; so the
 //! journal moves forward by itself, in one step. What it finds of a newer format it refuses before it changes
-//! anything, and says the way back: `deskspool export` with the newer one. The queue has no such rule. It is
-//! rebuilt from the journal when its layout is another one. One spool of each format is kept in `tests/spools/`.
+//! anything, and says the way back: `deskspool export` with the newer one. One spool of each format is kept in
+//! `tests/spools/`.
+//!
+//! # The queue on disk
+//!
+//! Nothing in the queue is the only copy of an undelivered event, but some of it is remembered nowhere else: which
+//! events of the last week were here, which conversation has which ticket, what was delivered. This is its layout 2,
+//! in the database of a generation:
+//!
+//! | tree | what |
+//! |---|---|
+//! | `envelopes.2`, `dedupe.2`, `conversations.2`, `history.2` | blocks: number, u64 big-endian → up to 64 rows (`block`); what a later block says of a key holds; for numbers that may be that there is none any more |
+//! | `counters` | ring, number of a period → CRC-32, what happened in it |
+//!
+//! | rows of | key | value |
+//! |---|---|---|
+//! | `envelopes.2` | id, u64 big-endian | where the envelope stands (`row`) |
+//! | `dedupe.2` | the first 10 bytes of the identity | when it is forgotten, ms in 6 bytes big-endian |
+//! | `conversations.2` | conversation hash, 16 bytes | ticket, u64 · when it was last used in ms, u64 |
+//! | `history.2` | id, u64 big-endian | the settled envelope (`row`) |
+//!
+//! What is alive of it has eight bytes in memory each, which say its block (`catalog`). With half a million events
+//! waiting, or a week's half million identities, that is four megabytes, and on disk some twenty to thirty bytes for
+//! each row: sled spends several times that on a row of its own.
+//!
+//! **Upgrade:** rows of layout 1, whose trees had the same names without the number, move into blocks when the queue is
+//! opened (`earlier`). A queue of the time before there were generations, and one that does not open, is set aside and
+//! rebuilt from the journal.
 //!
 //! # The road through this room
 //!
@@ -52,12 +78,15 @@
 //!   that lock: nobody can change what is not there yet.
 //! - One envelope per conversation is in flight. Dead ones keep their place in the order.
 //! - The queue is in memory first (`overlay`, `index`), so telling it something cannot fail; a disk that fails
-//!   delays only when it gets to the tables. Only `tables` names `sled`.
+//!   delays only when it gets to the tables (`packed`). Only `tables` names `sled`.
 
 mod age;
+mod block;
+mod catalog;
 mod clean;
 mod codec;
 mod disk;
+mod earlier;
 mod envelope;
 mod generations;
 mod ground;
@@ -68,6 +97,7 @@ mod journal;
 mod life;
 mod mend;
 mod overlay;
+mod packed;
 mod probe;
 mod queue;
 mod record;
@@ -256,6 +286,8 @@ struct Core {
     /// Segments with bytes that made no sense: they are set aside, not removed.
     damaged: HashSet<u64>,
     counts: BTreeMap<(String, State), u64>,
+    /// By state, a number before which no envelope is in it; nothing is known of a state that is missing.
+    none_before: BTreeMap<State, Id>,
     /// When free space was asked for, what there was, and what had been appended by then.
     free: Option<(Duration, u64, u64)>,
     /// Bytes of puts that were appended to groups.

@@ -12,8 +12,34 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
-/// Key of a row in all tables.
-pub type Key = (Table, Vec<u8>);
+/// Key of a row in all tables. None is longer than a hash, so it needs no memory beside itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key {
+    table: Table,
+    bytes: [u8; 16],
+    length: u8,
+}
+
+impl Key {
+    fn new(table: Table, key: &[u8]) -> Key {
+        let mut bytes = [0; 16];
+        bytes[..key.len()].copy_from_slice(key);
+        Key { table, bytes, length: u8::try_from(key.len()).expect("at most sixteen") }
+    }
+
+    /// Below every key of a table.
+    pub fn first(table: Table) -> Key {
+        Key::new(table, &[])
+    }
+
+    pub fn table(&self) -> Table {
+        self.table
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.length)]
+    }
+}
 
 /// The newest word about a key.
 pub struct Row {
@@ -34,8 +60,8 @@ pub struct Overlay {
     bytes: usize,
 }
 
-/// What memory a row takes beside its key and value, roughly.
-const ROW_BYTES: usize = 64;
+/// What memory a row takes beside its value, roughly.
+const ROW_BYTES: usize = 96;
 
 impl Overlay {
     /// Sets a row that may stand in the tables already.
@@ -49,28 +75,27 @@ impl Overlay {
     }
 
     fn set(&mut self, table: Table, key: &[u8], value: Option<Vec<u8>>, hides: bool) {
-        let key = (table, key.to_vec());
+        let key = Key::new(table, key);
         let length = |row: &Row| row.value.as_ref().map_or(0, Vec::len);
         let before = self.fresh.get(&key);
         let hides = match before {
             Some(before) => before.hides,
             None => hides || self.leaving.as_ref().is_some_and(|leaving| leaving.contains_key(&key)),
         };
-        let cost = key.1.len() + ROW_BYTES;
-        self.bytes -= before.map_or(0, |before| cost + length(before));
+        self.bytes -= before.map_or(0, |before| ROW_BYTES + length(before));
         if value.is_none() && !hides {
             // Nobody below has ever heard of it.
             self.fresh.remove(&key);
             return;
         }
         let row = Row { value, hides };
-        self.bytes += cost + length(&row);
+        self.bytes += ROW_BYTES + length(&row);
         self.fresh.insert(key, row);
     }
 
     /// The newest word about a key, if there is one here: the inner `None` says that it is removed.
     pub fn get(&self, table: Table, key: &[u8]) -> Option<Option<&[u8]>> {
-        let key = (table, key.to_vec());
+        let key = Key::new(table, key);
         let row = self.fresh.get(&key).or_else(|| self.leaving.as_ref()?.get(&key))?;
         Some(row.value.as_deref())
     }
@@ -81,12 +106,12 @@ impl Overlay {
         table: Table,
         from: Bound<&[u8]>,
     ) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> {
-        let start = from.map(|key| (table, key.to_vec()));
-        let start = if start == Bound::Unbounded { Bound::Included((table, Vec::new())) } else { start };
+        let start = from.map(|key| Key::new(table, key));
+        let start = if start == Bound::Unbounded { Bound::Included(Key::first(table)) } else { start };
         let of = move |rows: &'a Rows| {
-            let rows = rows.range((start.clone(), Bound::Unbounded));
-            rows.take_while(move |((of, _), _)| *of == table)
-                .map(|((_, key), row)| (key.as_slice(), row.value.as_deref()))
+            let rows = rows.range((start, Bound::Unbounded));
+            rows.take_while(move |(key, _)| key.table == table)
+                .map(|(key, row)| (key.bytes(), row.value.as_deref()))
         };
         let leaving = self.leaving.as_deref().map(&of).into_iter().flatten();
         Merged { first: of(&self.fresh).peekable(), second: leaving.peekable() }

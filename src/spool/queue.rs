@@ -3,13 +3,13 @@
 //! | table | key | value |
 //! |---|---|---|
 //! | `envelopes` | id | [`Entry`] of an envelope that is not settled |
-//! | `dedupe` | identity | when it is forgotten |
+//! | `dedupe` | front of an identity | when it is forgotten |
 //! | `conversations` | conversation hash | ticket, when it was last used in ms |
 //! | `history` | id | [`Settled`] |
 //! | `counters` | ring, number of a period | what happened in it, for `status` |
 //!
 //! Three layers: the [`Index`] in memory says who is next; the [`Overlay`] in memory holds what was told lately;
-//! the [`Tables`] on disk hold the rest. Keys are big-endian, so that their order is numeric order.
+//! the [`Packed`] tables on disk hold the rest. Keys are big-endian, so that their order is numeric order.
 //!
 //! **Invariants:** telling the queue something cannot fail: it is in memory, and the journal has it. Reading can,
 //! while the tables are away; what was asked is asked again later, and nothing is forgotten meanwhile. The
@@ -21,6 +21,7 @@ use super::generations::{self, Building};
 use super::ground::Ground;
 use super::index::Index;
 use super::overlay::{Merged, Overlay, Rows};
+use super::packed::{Packed, Pair, Raw};
 use super::row::{self, Settled, checked, number, sealed};
 use super::tables::{Answer, QueueError, Table, Tables};
 use crate::clock::Timestamp;
@@ -38,14 +39,14 @@ const STEP_BYTES: usize = 1 << 20;
 const STRAIN_BYTES: usize = 4 * STEP_BYTES;
 /// Past this, nothing new is taken.
 const BURST_BYTES: usize = 16 * STEP_BYTES;
+/// The tables are rewritten when they take so many times what lives in them. Freshly written they take twice as much,
+/// because sled fills its segments by half.
+const RENEW_FACTOR: u64 = 3;
 /// Free space without which the tables are not touched: sled refuses everything after a write that failed.
 const STEP_ROOM_BYTES: u64 = 3 << 20;
 
 /// Settled envelopes that are remembered, whatever `keep_delivered` says: history must not outgrow the rest.
 pub const HISTORY_ROWS_MAX: u64 = 50_000;
-
-/// A key and its value.
-type Pair = (Vec<u8>, Vec<u8>);
 
 /// The layers.
 pub struct Queue {
@@ -55,7 +56,7 @@ pub struct Queue {
     index: Mutex<Index>,
     overlay: Mutex<Overlay>,
     /// None while they are away: a write failed, and they could not be opened again yet.
-    tables: RwLock<Option<Arc<Tables>>>,
+    tables: RwLock<Option<Arc<Packed>>>,
     /// Held by whoever writes to the tables.
     writing: Mutex<Writing>,
     /// Makes every step fail, as on a full disk.
@@ -67,11 +68,8 @@ pub struct Queue {
 struct Writing {
     generation: u64,
     building: Option<Building>,
-    /// Bytes that were told since it was last asked whether a new generation pays, and on disk then.
+    /// Bytes that were written since the tables were renewed.
     told: u64,
-    looked_at: u64,
-    /// What lived and what was on disk when the tables were rewritten last: doing so again must pay.
-    renewed: Option<(u64, u64)>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -83,7 +81,8 @@ impl Queue {
     /// Opens or creates the queue in `home`.
     pub fn open(home: &Path, ground: Ground) -> Answer<Queue> {
         let (generation, tables) = generations::open(home, &ground.disk)?;
-        let writing = Writing { generation, building: None, told: u64::MAX / 2, looked_at: 0, renewed: None };
+        let tables = Packed::open(tables)?;
+        let writing = Writing { generation, building: None, told: u64::MAX / 2 };
         Ok(Queue {
             home: home.to_path_buf(),
             ground,
@@ -96,12 +95,12 @@ impl Queue {
         })
     }
 
-    fn tables(&self) -> Answer<Arc<Tables>> {
+    fn tables(&self) -> Answer<Arc<Packed>> {
         let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
         tables.clone().ok_or(QueueError::Away)
     }
 
-    fn set_tables(&self, tables: Option<Tables>) -> Option<Arc<Tables>> {
+    fn set_tables(&self, tables: Option<Packed>) -> Option<Arc<Packed>> {
         let mut place = self.tables.write().unwrap_or_else(PoisonError::into_inner);
         std::mem::replace(&mut *place, tables.map(Arc::new))
     }
@@ -112,7 +111,7 @@ impl Queue {
         if let Some(value) = lock(&self.overlay).get(table, key) {
             return Ok(value.map(<[u8]>::to_vec));
         }
-        Ok(self.tables()?.get(table, key)?.map(|value| value.to_vec()))
+        self.tables()?.get(table, key)
     }
 
     fn put(&self, table: Table, key: &[u8], value: Option<Vec<u8>>) {
@@ -133,12 +132,11 @@ impl Queue {
     ) -> Answer<Vec<Pair>> {
         let tables = self.tables()?;
         let failed = RefCell::new(None);
-        let below = tables.rows(table, from).map_while(|row| match row {
-            Ok((key, value)) => Some((key.to_vec(), Some(value.to_vec()))),
-            Err(error) => {
-                *failed.borrow_mut() = Some(error);
-                None
-            }
+        let mut next = from.map(<[u8]>::to_vec);
+        let below = paged(&failed, most, |most| {
+            let page = tables.page(table, next.as_ref().map(Vec::as_slice), most)?;
+            next = page.last().map_or(Bound::Unbounded, |(key, _)| Bound::Excluded(key.clone()));
+            Ok(page)
         });
         let above = overlay.rows(table, from).map(|(key, value)| (key.to_vec(), value.map(<[u8]>::to_vec)));
         let merged = Merged { first: above.peekable(), second: below.peekable() };
@@ -150,16 +148,20 @@ impl Queue {
     fn last(&self, table: Table) -> Answer<Option<Pair>> {
         let overlay = lock(&self.overlay);
         let above = overlay.rows_back(table).find_map(|(key, value)| Some((key.to_vec(), value?.to_vec())));
-        for row in self.tables()?.rows(table, Bound::Unbounded).rev() {
-            let (key, value) = row?;
-            if above.as_ref().is_some_and(|(above, _)| above.as_slice() >= &key[..]) {
-                break;
+        let (tables, mut before) = (self.tables()?, None);
+        loop {
+            let page = tables.page_before(table, before.as_deref(), PAGE)?;
+            let Some((first, _)) = page.last().cloned() else { return Ok(above) };
+            for (key, value) in page {
+                if above.as_ref().is_some_and(|(above, _)| *above >= key) {
+                    return Ok(above);
+                }
+                if overlay.get(table, &key).is_none() {
+                    return Ok(Some((key, value)));
+                }
             }
-            if overlay.get(table, &key).is_none() {
-                return Ok(Some((key.to_vec(), value.to_vec())));
-            }
+            before = Some(first);
         }
-        Ok(above)
     }
 
     // Envelopes that are not settled.
@@ -250,61 +252,48 @@ impl Queue {
 
     /// Whether this identity is known and has not expired. A damaged value counts as absent.
     pub fn is_duplicate(&self, dedupe: Hash, now: Timestamp) -> Answer<bool> {
-        let value = self.get(Table::Dedupe, &dedupe)?;
+        let value = self.get(Table::Dedupe, &dedupe[..row::IDENTITY_BYTES])?;
         Ok(value.and_then(|value| row::expiry_of(&value).ok()).is_some_and(|expires| now < expires))
     }
 
     pub fn remember(&self, dedupe: Hash, expires: Timestamp) {
-        self.put(Table::Dedupe, &dedupe, Some(row::expiry(expires).to_vec()));
+        self.put(Table::Dedupe, &dedupe[..row::IDENTITY_BYTES], Some(row::expiry(expires).to_vec()));
     }
 
-    /// Forgets expired identities among the next [`PAGE`] after `after`; where to go on, `None` at the end.
-    pub fn forget_expired(&self, after: Hash, now: Timestamp) -> Answer<Option<Hash>> {
-        // One that is renewed meanwhile must not be forgotten.
-        let mut overlay = lock(&self.overlay);
-        let rows = self.rows_below(&overlay, Table::Dedupe, Bound::Excluded(&after), PAGE)?;
-        for (key, value) in &rows {
-            if row::expiry_of(value).is_ok_and(|expires| expires <= now) {
-                overlay.put(Table::Dedupe, key, None);
-            }
-        }
-        Ok(rows.last().and_then(|(key, _)| Hash::try_from(key.as_slice()).ok()))
-    }
-
-    /// A page of identities after `after`, in order, with when they are forgotten.
-    pub fn identities(&self, after: Hash) -> Answer<Vec<(Hash, Timestamp)>> {
-        let rows = self.rows(Table::Dedupe, Bound::Excluded(&after), PAGE)?;
-        let known = rows.iter().filter_map(|(key, value)| {
-            Some((Hash::try_from(key.as_slice()).ok()?, row::expiry_of(value).unwrap_or(Timestamp(0))))
-        });
-        Ok(known.collect())
+    /// Forgets the oldest identities, as far as they have expired. One that came again since stands elsewhere.
+    pub fn forget_expired(&self, now: Timestamp) -> Answer<()> {
+        let writing = &mut lock(&self.writing);
+        let has_expired = |value: &[u8]| row::expiry_of(value).is_ok_and(|expires| expires <= now);
+        let dropped = self.tables()?.drop_front(Table::Dedupe, has_expired)?;
+        self.tell_building(writing, &dropped);
+        Ok(())
     }
 
     // Conversations.
 
     pub fn ticket_of(&self, conversation: Hash) -> Answer<Option<(u64, Timestamp)>> {
         let Some(value) = self.get(Table::Conversations, &conversation)? else { return Ok(None) };
-        let mut decoder = Decoder::new(checked(&value)?);
+        let mut decoder = Decoder::new(&value);
         Ok(Some((decoder.u64()?, Timestamp(decoder.u64()?))))
     }
 
     pub fn set_ticket(&self, conversation: Hash, ticket: u64, used_at: Timestamp) {
         let mut encoder = Encoder::default();
         encoder.u64(ticket).u64(used_at.0);
-        self.put(Table::Conversations, &conversation, Some(sealed(&encoder.finish())));
+        self.put(Table::Conversations, &conversation, Some(encoder.finish()));
     }
 
     // History.
 
     pub fn settled(&self, id: Id) -> Answer<Option<Settled>> {
         let value = self.get(Table::History, &id.to_be_bytes())?;
-        value.map(|value| Ok(checked(&value).and_then(Settled::decode)?)).transpose()
+        value.map(|value| Ok(Settled::decode(&value)?)).transpose()
     }
 
     /// The one that is [`HISTORY_ROWS_MAX`] numbers behind it is forgotten.
     pub fn put_settled(&self, id: Id, settled: &Settled) {
         let mut overlay = lock(&self.overlay);
-        overlay.put(Table::History, &id.to_be_bytes(), Some(sealed(&settled.encode())));
+        overlay.put(Table::History, &id.to_be_bytes(), Some(settled.encode()));
         if let Some(old) = id.checked_sub(HISTORY_ROWS_MAX) {
             overlay.put(Table::History, &old.to_be_bytes(), None);
         }
@@ -313,14 +302,14 @@ impl Queue {
     /// The last settled envelope.
     pub fn last_settled(&self) -> Answer<Option<(Id, Settled)>> {
         let Some((key, value)) = self.last(Table::History)? else { return Ok(None) };
-        Ok(Some((number(&key)?, checked(&value).and_then(Settled::decode)?)))
+        Ok(Some((number(&key)?, Settled::decode(&value)?)))
     }
 
     /// Up to [`PAGE`] rows of history from `from` on; damaged ones are passed over.
     pub fn history(&self, from: Id) -> Answer<Vec<(Id, Settled)>> {
         let mut history = Vec::new();
         for (key, value) in self.rows(Table::History, Bound::Included(&from.to_be_bytes()), PAGE)? {
-            if let Ok(settled) = checked(&value).and_then(Settled::decode) {
+            if let Ok(settled) = Settled::decode(&value) {
                 history.push((number(&key)?, settled));
             }
         }
@@ -333,13 +322,13 @@ impl Queue {
         let overlay = lock(&self.overlay);
         let tables = self.tables()?;
         let failed = RefCell::new(None);
-        let below = tables.rows_before(Table::History, &before).map_while(|row| match row {
-            Ok((key, value)) => Some((Reverse(key.to_vec()), Some(value.to_vec()))),
-            Err(error) => {
-                *failed.borrow_mut() = Some(error);
-                None
-            }
+        let mut first = before.to_vec();
+        let below = paged(&failed, most.min(PAGE), |most| {
+            let page = tables.page_before(Table::History, Some(&first), most)?;
+            first = page.last().map_or(Vec::new(), |(key, _)| key.clone());
+            Ok(page)
         });
+        let below = below.map(|(key, value)| (Reverse(key), value));
         let above = overlay.rows_back(Table::History).skip_while(|(key, _)| *key >= &before[..]);
         let above = above.map(|(key, value)| (Reverse(key.to_vec()), value.map(<[u8]>::to_vec)));
         let merged = Merged { first: above.peekable(), second: below.peekable() };
@@ -347,7 +336,7 @@ impl Queue {
         for (Reverse(key), value) in
             merged.filter_map(|(key, value)| Some((key, value?))).take(most.min(PAGE))
         {
-            if let Ok(settled) = checked(&value).and_then(Settled::decode) {
+            if let Ok(settled) = Settled::decode(&value) {
                 history.push((number(&key)?, settled));
             }
         }
@@ -357,8 +346,7 @@ impl Queue {
     /// Removes rows of history that were settled before `before`, at most [`PAGE`] a call. Whether there may be more.
     pub fn trim_history(&self, before: Timestamp) -> Answer<bool> {
         let rows = self.rows(Table::History, Bound::Unbounded, PAGE)?;
-        let is_young =
-            |value: &[u8]| checked(value).and_then(Settled::decode).is_ok_and(|one| one.settled_at >= before);
+        let is_young = |value: &[u8]| Settled::decode(value).is_ok_and(|one| one.settled_at >= before);
         let old = rows.iter().take_while(|(_, value)| !is_young(value));
         let count = old.map(|(key, _)| self.put(Table::History, key, None)).count();
         Ok(count == PAGE)
@@ -431,7 +419,7 @@ impl Queue {
         self.step_with(writing)?;
         // The first may have been one that had failed before.
         self.step_with(writing)?;
-        let synced = self.tables()?.sync();
+        let synced = self.tables()?.tables().sync();
         synced.inspect_err(|_| drop(self.set_tables(None)))
     }
 
@@ -439,34 +427,38 @@ impl Queue {
         let Some(rows) = lock(&self.overlay).leave() else { return Ok(()) };
         let tables = self.tables()?;
         self.has_room(&tables)?;
-        if let Err(error) = self.write(&tables, &rows) {
+        let raw = self.write(&tables, &rows).inspect_err(|_| {
             // It refuses everything from here on; what it holds is on disk up to the step before.
             drop(self.set_tables(None));
-            return Err(error);
-        }
-        let built = writing.building.as_ref().map_or(Ok(()), |building| building.write(&rows));
-        if let Err(error) = built {
-            log::warn!("new generation of the queue given up error={:?}", error.to_string());
-            writing.building = None;
-        }
-        writing.told = writing.told.saturating_add(bytes_of(&rows));
+        })?;
+        self.tell_building(writing, &raw);
         lock(&self.overlay).arrived();
         Ok(())
     }
 
-    fn write(&self, tables: &Tables, rows: &Rows) -> Answer<()> {
+    /// What the tables were told is told to those that are being built.
+    fn tell_building(&self, writing: &mut Writing, raw: &Raw) {
+        let bytes = |(_, key, value): &(Table, Vec<u8>, Option<Vec<u8>>)| {
+            key.len() + value.as_ref().map_or(0, Vec::len)
+        };
+        writing.told = writing.told.saturating_add(raw.iter().map(bytes).sum::<usize>() as u64);
+        let built = writing.building.as_ref().map_or(Ok(()), |building| building.write(raw));
+        if let Err(error) = built {
+            log::warn!("new generation of the queue given up error={:?}", error.to_string());
+            writing.building = None;
+        }
+    }
+
+    fn write(&self, tables: &Packed, rows: &Rows) -> Answer<Raw> {
         #[cfg(test)]
         if self.fails.load(std::sync::atomic::Ordering::SeqCst) {
             return Err(std::io::Error::from(std::io::ErrorKind::StorageFull).into());
         }
-        for ((table, key), row) in rows {
-            tables.put(*table, key, row.value.as_deref())?;
-        }
-        tables.write_out()
+        tables.write(rows)
     }
 
     /// sled is not asked to write where it would fail, because it refuses everything afterwards.
-    fn has_room(&self, tables: &Tables) -> Answer<()> {
+    fn has_room(&self, tables: &Packed) -> Answer<()> {
         let free = super::disk::free_bytes(tables.directory());
         if free.is_ok_and(|free| free < STEP_ROOM_BYTES) {
             return Err(std::io::Error::from(std::io::ErrorKind::StorageFull).into());
@@ -489,41 +481,29 @@ impl Queue {
         if super::disk::free_bytes(&directory).is_ok_and(|free| free < STEP_ROOM_BYTES) {
             return Err(std::io::Error::from(std::io::ErrorKind::StorageFull).into());
         }
-        self.set_tables(Some(Tables::open(&directory, &self.ground.disk)?));
+        self.set_tables(Some(Packed::open(Tables::open(&directory, &self.ground.disk)?)?));
         Ok(())
     }
 
     /// Begins a new generation when the tables are mostly garbage. Whether one is being built.
     pub fn renew_if_worth_it(&self) -> Answer<bool> {
-        let writing = lock(&self.writing);
+        let mut writing = lock(&self.writing);
         if writing.building.is_some() {
             return Ok(true);
         }
         let tables = self.tables()?;
-        let bytes = tables.bytes_on_disk();
-        // Asking reads everything, so it must be worth that.
+        let (bytes, live) = (tables.tables().bytes_on_disk(), tables.live_bytes());
         if bytes < self.ground.renew_bytes_min
-            || writing.told < (writing.looked_at / 8).max(self.ground.renew_bytes_min / 4)
+            || bytes < live.saturating_mul(RENEW_FACTOR)
+            || writing.told < live
         {
             return Ok(false);
         }
-        // Everything is read for it; the tables may change meanwhile, it is an estimate.
-        drop(writing);
-        let live = generations::live_bytes(&tables)?;
-        let mut writing = lock(&self.writing);
-        (writing.told, writing.looked_at) = (0, bytes);
-        if bytes < live.saturating_mul(generations::RENEW_GARBAGE_FACTOR) {
-            return Ok(false);
-        }
-        // sled's garbage comes back with every row that is told; a second time pays when there is less to copy.
-        let is_new = |(lived, took): (u64, u64)| live < lived / 2 || bytes > took.saturating_mul(2);
-        if !writing.renewed.is_none_or(is_new) {
-            return Ok(false);
-        }
-        writing.renewed = Some((live, bytes));
         self.has_room(&tables)?;
         log::info!("queue is rewritten bytes={bytes} live={live}");
-        writing.building = Some(Building::begin(&self.home, writing.generation + 1, &self.ground.disk)?);
+        let number = writing.generation + 1;
+        writing.building =
+            Some(Building::begin(&self.home, number, &self.ground.disk, tables.next_blocks())?);
         Ok(true)
     }
 
@@ -540,9 +520,8 @@ impl Queue {
         self.step_with(writing)?;
         let Some(building) = writing.building.take() else { return Ok(true) };
         let (generation, fresh) = building.finish(&self.home)?;
-        (writing.told, writing.looked_at) = (0, fresh.bytes_on_disk());
-        writing.renewed = writing.renewed.map(|(lived, _)| (lived, fresh.bytes_on_disk()));
-        let old = self.set_tables(Some(fresh));
+        writing.told = 0;
+        let old = self.set_tables(Some(Packed::renewed(fresh, &tables)));
         writing.generation = generation;
         drop((old, tables));
         generations::remove_others(&self.home, generation, self.ground.disk.as_ref());
@@ -563,12 +542,18 @@ impl Queue {
     }
 }
 
-/// What rows take on disk, roughly.
-fn bytes_of(rows: &Rows) -> u64 {
-    /// Framing of a message in sled's log.
-    const MESSAGE_BYTES: usize = 16;
-    let bytes = |((_, key), row): (&super::overlay::Key, &super::overlay::Row)| {
-        key.len() + row.value.as_ref().map_or(0, Vec::len) + MESSAGE_BYTES
+/// Rows as they come, page by page, until there are none or asking fails.
+fn paged<'a>(
+    failed: &'a RefCell<Option<QueueError>>,
+    most: usize,
+    mut ask: impl FnMut(usize) -> Answer<Vec<Pair>> + 'a,
+) -> impl Iterator<Item = (Vec<u8>, Option<Vec<u8>>)> + 'a {
+    let next_page = move || match ask(most.clamp(1, PAGE)) {
+        Ok(page) => Some(page).filter(|page| !page.is_empty()),
+        Err(error) => {
+            *failed.borrow_mut() = Some(error);
+            None
+        }
     };
-    rows.iter().map(bytes).sum::<usize>() as u64
+    std::iter::from_fn(next_page).flatten().map(|(key, value)| (key, Some(value)))
 }

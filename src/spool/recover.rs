@@ -17,7 +17,7 @@ use super::stock::Stock;
 use super::tables::QueueError;
 use super::{Core, Group, Limits, OpenError, Shared, disk};
 use crate::clock::{Clock, Eras};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -102,6 +102,7 @@ pub fn open(
         wanted: super::group::NOBODY,
         damaged: recovery.damaged.iter().map(|(segment, _)| *segment).collect(),
         counts: stock.counts,
+        none_before: BTreeMap::new(),
         free: None,
         appended: 0,
         work: 1,

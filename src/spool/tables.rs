@@ -6,7 +6,10 @@
 //! until it is opened again. It is written to by one thread at a time.
 
 use super::codec::Malformed;
+use super::envelope::{Hash, Id};
 use super::ground::Disk;
+use super::packed::Raw;
+use super::row::IDENTITY_BYTES;
 use rustix::thread::{current_timer_slack, set_current_timer_slack};
 use sled::{Db, IVec, Tree};
 use std::fs::{self, File};
@@ -21,6 +24,8 @@ use std::time::Duration;
 use thiserror::Error;
 
 const CACHE_BYTES: u64 = 2 * 1024 * 1024;
+/// Rows of the first layout that are read at a time.
+const EARLIER_PAGE: usize = 1024;
 const LOCK_LOOKS_MAX: u32 = 200;
 const LOCK_LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// sled's seven threads look for work every second, although who has some wakes them; the kernel may let that look
@@ -69,7 +74,7 @@ impl QueueError {
 /// What an answer of the queue is.
 pub type Answer<T> = Result<T, QueueError>;
 
-/// The trees.
+/// The trees. All but the last are packed: sled's rows in them are blocks, by their number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Table {
     /// id → how an unsettled envelope stands.
@@ -89,15 +94,42 @@ impl Table {
     pub const ALL: [Table; 5] =
         [Table::Envelopes, Table::Dedupe, Table::Conversations, Table::History, Table::Counters];
 
+    /// Those of the second layout have another name than those of the first, which had no blocks.
     fn name(self) -> &'static str {
         match self {
-            Table::Envelopes => "envelopes",
-            Table::Dedupe => "dedupe",
-            Table::Conversations => "conversations",
-            Table::History => "history",
+            Table::Envelopes => "envelopes.2",
+            Table::Dedupe => "dedupe.2",
+            Table::Conversations => "conversations.2",
+            Table::History => "history.2",
             Table::Counters => "counters",
         }
     }
+
+    /// Whether its rows are in blocks.
+    pub fn is_packed(self) -> bool {
+        self != Table::Counters
+    }
+
+    /// Whether its keys are numbers, with an order that matters; those of the others are hashes.
+    pub fn has_numbers(self) -> bool {
+        matches!(self, Table::Envelopes | Table::History)
+    }
+
+    /// Bytes of a key.
+    pub fn key_bytes(self) -> usize {
+        match self {
+            Table::Envelopes | Table::History => size_of::<Id>(),
+            Table::Dedupe => IDENTITY_BYTES,
+            Table::Conversations => size_of::<Hash>(),
+            // A ring before the number; they are in no block.
+            Table::Counters => 1 + size_of::<u64>(),
+        }
+    }
+}
+
+/// What a table was called in the first layout.
+fn earlier_name(table: Table) -> &'static str {
+    table.name().trim_end_matches(".2")
 }
 
 /// An open generation.
@@ -189,19 +221,35 @@ impl Tables {
         &self,
         table: Table,
         from: Bound<&[u8]>,
-    ) -> impl DoubleEndedIterator<Item = Answer<(IVec, IVec)>> + use<> {
+    ) -> impl Iterator<Item = Answer<(IVec, IVec)>> + use<> {
         let range = (from.map(IVec::from), Bound::<IVec>::Unbounded);
         self.trees[table as usize].range(range).map(|row| Ok(row?))
     }
 
-    /// Rows before `before`, the last one first. Drop it after a page.
-    pub fn rows_before(
-        &self,
-        table: Table,
-        before: &[u8],
-    ) -> impl Iterator<Item = Answer<(IVec, IVec)>> + use<> {
-        let range = (Bound::<IVec>::Unbounded, Bound::Excluded(IVec::from(before)));
-        self.trees[table as usize].range(range).rev().map(|row| Ok(row?))
+    /// Sets and removes rows, and hands them to the operating system.
+    pub fn write(&self, raw: &Raw) -> Answer<()> {
+        for (table, key, value) in raw {
+            self.put(*table, key, value.as_deref())?;
+        }
+        self.write_out()
+    }
+
+    /// Up to a page of the rows that the first layout had of a table, after `after`; none when it was not of that
+    /// layout, or had no such table.
+    pub fn earlier_rows(&self, table: Table, after: Option<&[u8]>) -> Answer<Vec<(IVec, IVec)>> {
+        let name = earlier_name(table);
+        if !self.db().tree_names().iter().any(|other| *other == name) {
+            return Ok(Vec::new());
+        }
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded).map(IVec::from);
+        let rows = self.db().open_tree(name)?.range((from, Bound::<IVec>::Unbounded));
+        Ok(rows.take(EARLIER_PAGE).collect::<Result<_, _>>()?)
+    }
+
+    /// Removes what the first layout had, when it has moved.
+    pub fn remove_earlier(&self, table: Table) -> Answer<()> {
+        self.db().drop_tree(earlier_name(table))?;
+        Ok(())
     }
 
     /// Bytes it takes on disk.

@@ -5,7 +5,7 @@
 use super::group::Moved;
 use super::record::{Numbering, Record};
 use super::segment::{self, Met};
-use super::{Core, Hash, Id, Place, QueueError, Share, Shared};
+use super::{Core, Id, Place, QueueError, Share, Shared};
 use std::time::Duration;
 use thiserror::Error;
 
@@ -280,15 +280,7 @@ impl Shared {
         // So that a power cut costs a minute of history and numbers, not weeks where little comes in.
         self.queue.step()?;
         let now = self.earliest_reading();
-        let mut after = Some(Hash::default());
-        while let Some(from) = after {
-            // Under the lock, or an identity that is renewed meanwhile would be forgotten.
-            let core = self.core();
-            if core.stopping {
-                return Ok(());
-            }
-            after = self.queue.forget_expired(from, now)?;
-        }
+        self.queue.forget_expired(now)?;
         let keep = u64::try_from(self.limits().keep_delivered.as_millis()).unwrap_or(u64::MAX);
         while self.queue.trim_history(crate::clock::Timestamp(now.0.saturating_sub(keep)))? {}
         Ok(())

@@ -82,19 +82,27 @@ impl Spool {
     pub fn oldest(&self, states: &[State]) -> Answer<Vec<(State, Timestamp)>> {
         let counts = self.counts();
         let is_there = |state: &State| counts.iter().any(|(_, other, count)| other == state && *count > 0);
-        let mut wanted: Vec<State> = states.iter().copied().filter(is_there).collect();
-        let (mut found, mut from) = (Vec::new(), 0);
-        while !wanted.is_empty() {
-            let page = self.shared.queue.entries(from)?;
-            let Some((last, _)) = page.last() else { break };
-            from = last + 1;
-            for (_, entry) in &page {
-                if let Some(at) = wanted.iter().position(|state| *state == entry.state) {
-                    found.push((wanted.swap_remove(at), entry.received_at));
-                }
-            }
+        let mut found = Vec::new();
+        for state in states.iter().copied().filter(is_there) {
+            found.extend(self.oldest_of(state)?.map(|at| (state, at)));
         }
         Ok(found)
+    }
+
+    /// Each envelope is passed over once, however often it is asked for.
+    fn oldest_of(&self, state: State) -> Answer<Option<Timestamp>> {
+        loop {
+            // A page is read and passed under the lock, so that nobody comes into this state behind our back.
+            let mut core = self.shared.core();
+            let from = core.none_before.get(&state).copied().unwrap_or(0);
+            let page = self.shared.queue.entries(from)?;
+            let Some((last, _)) = page.last() else { return Ok(None) };
+            let found = page.iter().find(|(_, entry)| entry.state == state);
+            core.none_before.insert(state, found.map_or(last + 1, |(id, _)| *id));
+            if let Some((_, entry)) = found {
+                return Ok(Some(entry.received_at));
+            }
+        }
     }
 
     /// The latest settled envelopes before `before`, latest first, at most a page.

@@ -80,3 +80,41 @@ fn a_newer_format_is_refused_with_the_way_back_and_left_as_it_is() {
     assert!(text.ends_with("with that one: deskspool export"), "{text}");
     assert_eq!(std::fs::read(&path).unwrap(), bytes);
 }
+
+#[test]
+fn a_queue_of_the_first_layout_moves_into_blocks() {
+    let mut rig = rig_of(1);
+    std::fs::remove_file(rig.directory.path().join("journal/00000001.seg")).unwrap();
+    let stored = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/spools/queue-1");
+    copy_all(&stored, &rig.directory.path().join("queue"));
+    rig.open();
+    assert_eq!(
+        (rig.recovery.queue_set_aside.clone(), rig.recovery.removed),
+        (None, 4),
+        "the journal knows of none"
+    );
+    // What only the queue knew: history, identities, tickets, the numbers of the status page.
+    let settled = rig.spool().settled(1).unwrap().expect("it was delivered");
+    assert_eq!((settled.event_id.as_str(), settled.ticket), ("delivered", Some(8812)));
+    for event in ["delivered", "deferred", "dead", "in doubt", "queued"] {
+        let receipt = rig.spool().put_and_wait(vec![rig.envelope("delivered", event)]).unwrap();
+        assert_eq!((receipt.ids.len(), receipt.duplicates), (0, 1), "{event}");
+    }
+    assert_eq!(rig.put("delivered", "new"), 6);
+    assert_eq!(rig.lease_soon().ticket, Some(8812));
+    assert_eq!(rig.spool().periods(1, 0).unwrap(), [(7, vec![1, 2, 3])]);
+    rig.reopen();
+    assert!(rig.spool().settled(1).unwrap().is_some(), "it moved once");
+}
+
+fn copy_all(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().flatten() {
+        let to = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_all(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}

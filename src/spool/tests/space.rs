@@ -136,9 +136,12 @@ fn a_queue_that_is_mostly_garbage_is_rewritten_while_it_works_on() {
     let ground = Ground { renew_bytes_min: 1 << 20, ..Ground::default() };
     let queue = Queue::open(&home, ground.clone()).unwrap();
     let envelope = Rig::new().envelope("a", "1");
-    let entry = Entry::of(&envelope, Place { segment: 1, offset: 64, length: 300 });
+    let entry = |id: Id| Entry {
+        conversation: hash_of(&[&id.to_be_bytes()]),
+        ..Entry::of(&envelope, Place { segment: 1, offset: 64, length: 300 })
+    };
     let fill = 30_000;
-    (1..=fill).for_each(|id| queue.put_new_entry(id, &entry));
+    (1..=fill).for_each(|id| queue.put_new_entry(id, &entry(id)));
     queue.remember([7; 16], START);
     queue.set_ticket([8; 16], 4711, START);
     queue.step().unwrap();
@@ -147,7 +150,7 @@ fn a_queue_that_is_mostly_garbage_is_rewritten_while_it_works_on() {
     assert!(queue.renew_if_worth_it().unwrap(), "next to nothing lives");
     // What is told while it is copied: before and behind the place of the copy, and in between a step.
     queue.remove_entry(1);
-    queue.put_new_entry(fill + 1, &entry);
+    queue.put_new_entry(fill + 1, &entry(fill + 1));
     assert!(!queue.renew_step().unwrap());
     queue.remove_entry(2);
     queue.set_ticket([8; 16], 4712, START);
