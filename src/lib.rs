@@ -129,7 +129,7 @@
 //! | `spool-commit` | 1 | `spool/mod.rs` | writes and syncs groups | an appended record |
 //! | `spool-answer` | 1 | `spool/mod.rs` | answers those whose group is synced, then brings their puts into the queue | a synced group |
 //! | `spool-upkeep` | 1 | `spool/mod.rs` | brings the queue to disk and renews it, removes settled segments, copies stragglers, trims history | a change; a second when the disk failed |
-//! | `sled-io-N` | sled's own | | idle: the queue is written in large steps, and synced when a segment goes | |
+//! | `sled-io-N` | sled's own | | idle: the queue is written in large steps, and synced when a segment goes | work; a minute |
 //! | `dispatch-N` | `delivery.workers`, 4 | `dispatch/mod.rs` | one attempt at a time, or the probe | work, or the moment something is due |
 //! | `control` | 1 | `control.rs` | carries out the admin's verbs | tiny_http's queue |
 //! | `status-page` | 1 | `status/listener.rs` | answers the status page's requests | tiny_http's queue |
@@ -170,6 +170,7 @@
 //! | full disks, generations of the queue, clean stops, queues that are tried first | `src/spool/tests/space.rs`, `tests/system/full_disk.sh` |
 //! | what a long backlog costs: disk, memory, opening | `benches/backlog/` |
 //! | TLS with curl, renewals good and bad | `tests/system/tls.sh` |
+//! | how little it takes when idle: memory, wake-ups, writes | `tests/system/small.sh` |
 //! | restarts under load, the socket passed as systemd passes it: nobody is refused | `tests/system/restarts.sh` |
 //! | `init`, typed on a terminal and in a script | `tests/system/init.sh`, `tests/it/init.rs` |
 //! | completions in their shells, manual pages | `tests/system/shells.sh`, `src/cli/man.rs` |

@@ -1,7 +1,7 @@
 //! What ships with the program: the built-in defaults and the presets, in the schema that admins write.
 
 use super::table::SourceTable;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
 /// A shipped mapping of one platform.
 pub struct Preset {
@@ -9,33 +9,33 @@ pub struct Preset {
     pub name: &'static str,
     /// The file as it is printed by `preset show`.
     pub text: &'static str,
-    table: SourceTable,
+    table: OnceLock<SourceTable>,
 }
 
 impl Preset {
     /// One line for `preset list`.
     pub fn summary(&self) -> &str {
-        self.table.summary.as_deref().unwrap_or_default()
+        self.table().summary.as_deref().unwrap_or_default()
     }
 
     /// `documented`, `seen` or `draft`: how sure the field names are.
     pub fn certainty(&self) -> &str {
-        self.table.certainty.as_deref().unwrap_or("draft")
+        self.table().certainty.as_deref().unwrap_or("draft")
     }
 
     /// What to do in the platform, and which events become what.
     pub fn guide(&self) -> &str {
-        self.table.guide.as_deref().unwrap_or_default()
+        self.table().guide.as_deref().unwrap_or_default()
     }
 
     /// Whether the platform makes the secret and shows it.
     pub fn is_secret_theirs(&self) -> bool {
-        self.table.platform_secret.unwrap_or(false)
+        self.table().platform_secret.unwrap_or(false)
     }
 
-    /// The parsed file.
+    /// The parsed file. Parsed when it is asked for: a daemon keeps the few tables that its sources name.
     pub fn table(&self) -> &SourceTable {
-        &self.table
+        self.table.get_or_init(|| parse(self.text))
     }
 }
 
@@ -66,8 +66,9 @@ const TEXTS: [(&str, &str); 24] = [
     ("zapier@1", include_str!("presets/zapier.toml")),
 ];
 
-static PRESETS: LazyLock<Vec<Preset>> =
-    LazyLock::new(|| TEXTS.iter().map(|(name, text)| Preset { name, text, table: parse(text) }).collect());
+static PRESETS: LazyLock<Vec<Preset>> = LazyLock::new(|| {
+    TEXTS.iter().map(|(name, text)| Preset { name, text, table: OnceLock::new() }).collect()
+});
 
 static BUILTIN: LazyLock<SourceTable> = LazyLock::new(|| parse(include_str!("presets/builtin.toml")));
 

@@ -10,9 +10,11 @@ use super::envelope::{Hash, Id};
 use super::ground::Disk;
 use super::packed::Raw;
 use super::row::IDENTITY_BYTES;
+use rustix::thread::{current_timer_slack, set_current_timer_slack};
 use sled::{Db, IVec, Tree};
 use std::fs::{self, File};
 use std::io;
+use std::num::NonZeroU64;
 use std::ops::Bound;
 use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -26,6 +28,9 @@ const CACHE_BYTES: u64 = 2 * 1024 * 1024;
 const EARLIER_PAGE: usize = 1024;
 const LOCK_LOOKS_MAX: u32 = 200;
 const LOCK_LOOK_INTERVAL: Duration = Duration::from_millis(20);
+/// sled's seven threads look for work every second, although who has some wakes them; the kernel may let that look
+/// come this much later, so that an idle box sleeps.
+const IDLE_LOOK_SLACK: Duration = Duration::from_secs(60);
 
 /// The queue could not be read or written.
 #[derive(Debug, Error)]
@@ -278,11 +283,29 @@ pub fn wait_until_closed(directory: &Path) -> bool {
 /// Threads of a queue that was just closed in this process may hold sled's own lock for a moment longer. Other
 /// processes are kept out by the spool's lock, so the wait is never for them.
 fn open_unlocked(config: &sled::Config) -> sled::Result<Db> {
-    let opened = wait_for(|| match config.open() {
+    let opened = wait_for(|| match with_slack(|| start(config)) {
         Err(sled::Error::Io(error)) if error.to_string().contains("could not acquire lock") => None,
         opened => Some(opened),
     });
-    opened.unwrap_or_else(|| config.open())
+    opened.unwrap_or_else(|| start(config))
+}
+
+/// sled starts its threads with the first task: here, and not whenever one comes.
+fn start(config: &sled::Config) -> sled::Result<Db> {
+    let db = config.open()?;
+    db.flush()?;
+    Ok(db)
+}
+
+/// Threads that `start` starts inherit how late their timeouts may be, and keep it. Nothing depends on it but how
+/// often they wake, so a kernel that refuses is no error.
+fn with_slack<T>(start: impl FnOnce() -> T) -> T {
+    let own = current_timer_slack().ok().and_then(NonZeroU64::new);
+    let nanoseconds = usize::try_from(IDLE_LOOK_SLACK.as_nanos()).unwrap_or(usize::MAX);
+    let _ = set_current_timer_slack(NonZeroU64::new(nanoseconds as u64));
+    let started = start();
+    let _ = set_current_timer_slack(own);
+    started
 }
 
 fn wait_for<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
