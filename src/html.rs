@@ -1,7 +1,7 @@
 //! HTML for pages of ours that show what others wrote: escaping, what of their markup may be shown, and its plain
 //! text. (What goes into tickets is escaped by `source/html.rs`, which trusts later programs less.)
 //!
-//! **Invariant:** what [`sanitise`] returns can be put into a page: only the elements of [`KEPT`], balanced,
+//! **Invariant:** what [`sanitise`] returns can be put into a page: only the elements of `KEPT`, balanced,
 //! without any attribute except an `href` to http, https or mailto. It is an allow-list, so what it does not know
 //! cannot pass. Sanitising twice changes nothing.
 

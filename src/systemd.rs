@@ -110,7 +110,7 @@ pub fn status_line(snapshot: &Snapshot) -> String {
     )
 }
 
-/// Logs go to the journal with fields when it is stderr (see [`lines`]), else to stderr.
+/// Logs go to the journal with fields when it is stderr (see `lines`), else to stderr.
 ///
 /// `DESKSPOOL_LOG` sets what is logged: a list, separated by commas, of a level (`error`, `warn`, `info`, `debug`,
 /// `trace`), of levels of parts (`deskspool::gate=debug`), and of the word `json`.

@@ -86,7 +86,7 @@ pub(super) fn read<S>(
     compiled.map_err(|problems| sorted(problems.into_iter().map(|problem| told(&files, problem)).collect()))
 }
 
-/// [`read`], without what a check wants to know of it.
+/// `read`, without what a check wants to know of it.
 ///
 /// # Errors
 /// All findings.

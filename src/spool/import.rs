@@ -8,6 +8,7 @@
 use super::envelope::{Entry, Envelope, Hash, Id, Place, State};
 use super::group::Arriving;
 use super::origin::{ORIGIN_KEPT, Origin};
+use super::queue::Walked;
 use super::record::{Numbering, Record};
 use super::tables::{Answer, QueueError};
 use super::{CommitFailed, Core, PutError, Shared, Spool};
@@ -92,7 +93,7 @@ impl Spool {
     }
 
     /// Some conversations with their tickets, when each was used last, and where to go on; one may be told twice.
-    pub fn tickets(&self, from: u64) -> Answer<(Vec<(Hash, u64, Timestamp)>, Option<u64>)> {
+    pub fn tickets(&self, from: u64) -> Answer<Walked<(Hash, u64, Timestamp)>> {
         self.shared.queue.tickets(from)
     }
 
@@ -105,7 +106,7 @@ impl Spool {
     }
 
     /// Some identities as [`known_as`](super::known_as) has them, with when each is forgotten, and where to go on.
-    pub fn identities(&self, from: u64) -> Answer<(Vec<(Hash, Timestamp)>, Option<u64>)> {
+    pub fn identities(&self, from: u64) -> Answer<Walked<(Hash, Timestamp)>> {
         self.shared.queue.identities(from)
     }
 }

@@ -114,7 +114,7 @@ pub use life::{Lease, Leased, Touched};
 pub use limits::Limits;
 pub use origin::Origin;
 pub use probe::{Probe, try_queue};
-pub use queue::PAGE;
+pub use queue::{PAGE, Walked};
 pub use recover::Recovery;
 pub use row::{Settled, known_as};
 pub use salvage::{Salvaged, Stretch, salvage};

@@ -17,6 +17,8 @@
 
 mod walk;
 
+pub use walk::Walked;
+
 use super::codec::{Decoder, Encoder};
 use super::envelope::{Entry, Hash, Id};
 use super::generations::{self, Building};

@@ -167,7 +167,7 @@ fn assemble(
         damaged: recovery.damaged.iter().map(|(segment, _)| *segment).collect(),
         purge_to: 0,
         begins_segment: false,
-        damage: damage(&queue, &recovery),
+        damage: damage(&queue, recovery),
         counts: stock.counts,
         none_before: BTreeMap::new(),
         free: None,
