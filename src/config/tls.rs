@@ -86,9 +86,8 @@ impl Doubts<'_> {
                 "holds one certificate and none that vouches for it, which platforms need (fullchain.pem)";
             warn("server.tls.cert", what.to_owned());
         }
-        if let Some(host) = self.server.public_url.as_deref().and_then(host_of)
-            && !chain.is_for(host)
-        {
+        let host = self.server.public_url.as_deref().and_then(host_of);
+        if let Some(host) = host.filter(|host| !chain.is_for(host)) {
             warn("server.public_url", format!("the certificate in server.tls is not for {host}"));
         }
         findings

@@ -1,11 +1,17 @@
 //! What the spool holds: envelopes, the changes they go through, and where they stand.
 
+mod tries;
+
+pub use tries::{Ended, TRIES_KEPT, Try};
+pub(super) use tries::{decode_tries, encode_tries};
+
 use super::codec::{Decoder, Encoder, Malformed};
 use super::origin::Origin;
 use super::record::Identity;
 use crate::clock::Timestamp;
 use ring::digest::{SHA256, digest};
 use std::time::Duration;
+use tries::CUT_OFF;
 
 /// Number of an envelope: short, decimal, in order of arrival, never reused.
 pub type Id = u64;
@@ -376,95 +382,6 @@ pub struct Entry {
     pub reason: String,
     /// The last attempts, oldest first, at most a dozen.
     pub tries: Vec<Try>,
-}
-
-/// What is said of an attempt whose end was never recorded.
-const CUT_OFF: &str = "cut off by a restart";
-
-/// How many attempts of an envelope are remembered one by one.
-pub const TRIES_KEPT: usize = 12;
-
-/// One attempt, for `deskspool show`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Try {
-    /// 1 for the first.
-    pub number: u32,
-    /// When it began.
-    pub at: Timestamp,
-    /// How long it took.
-    pub took: Duration,
-    /// What it came to.
-    pub ended: Ended,
-    /// One line for admins; empty when delivered.
-    pub reason: String,
-}
-
-impl Try {
-    /// It began, and the process ended before it did.
-    pub fn is_cut_off(&self) -> bool {
-        self.reason == CUT_OFF
-    }
-}
-
-/// What an attempt came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
-    /// Freshdesk has it.
-    Delivered,
-    /// Surely not done.
-    Deferred,
-    /// Freshdesk, or the mapping, said no.
-    Rejected,
-    /// Nobody knows.
-    Unknown,
-}
-
-impl Ended {
-    fn from_byte(byte: u8) -> Result<Ended, Malformed> {
-        let all = [Ended::Delivered, Ended::Deferred, Ended::Rejected, Ended::Unknown];
-        all.get(usize::from(byte)).copied().ok_or(Malformed)
-    }
-
-    /// The word admins read.
-    pub fn word(self) -> &'static str {
-        match self {
-            Ended::Delivered => "delivered",
-            Ended::Deferred => "deferred",
-            Ended::Rejected => "rejected",
-            Ended::Unknown => "unknown",
-        }
-    }
-}
-
-impl Try {
-    pub(super) fn encode(&self, encoder: &mut Encoder) {
-        encoder.u32(self.number).u64(self.at.0).duration(self.took).u8(self.ended as u8).text(&self.reason);
-    }
-
-    pub(super) fn decode(decoder: &mut Decoder<'_>) -> Result<Try, Malformed> {
-        Ok(Try {
-            number: decoder.u32()?,
-            at: Timestamp(decoder.u64()?),
-            took: decoder.duration()?,
-            ended: Ended::from_byte(decoder.u8()?)?,
-            reason: decoder.text()?,
-        })
-    }
-}
-
-pub(super) fn encode_tries(tries: &[Try], encoder: &mut Encoder) {
-    encoder.u32(u32::try_from(tries.len()).expect("at most TRIES_KEPT"));
-    for one in tries {
-        one.encode(encoder);
-    }
-}
-
-pub(super) fn decode_tries(decoder: &mut Decoder<'_>) -> Result<Vec<Try>, Malformed> {
-    let count = decoder.u32()? as usize;
-    if count > TRIES_KEPT {
-        return Err(Malformed);
-    }
-    (0..count).map(|_| Try::decode(decoder)).collect()
 }
 
 impl Entry {

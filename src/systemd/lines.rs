@@ -53,9 +53,9 @@ impl Form {
     pub fn write(&self, priority: usize, text: &str, now: Timestamp) {
         // One record is one line, whatever a reason brings along.
         let text = text.replace(['\n', '\r'], " ");
-        if let Form::Journal(socket) = self
-            && socket.send(entry(priority, &text).as_bytes()).is_ok()
-        {
+        let sent =
+            matches!(self, Form::Journal(socket) if socket.send(entry(priority, &text).as_bytes()).is_ok());
+        if sent {
             return;
         }
         let _ = io::stderr().lock().write_all(self.line(priority, &text, now).as_bytes());
