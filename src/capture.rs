@@ -88,6 +88,11 @@ impl Captures {
         }
     }
 
+    /// What is remembered goes, whoever sent it; numbers go on, so that none stands for another request.
+    pub fn forget_latest(&self) {
+        self.latest().by_source.clear();
+    }
+
     /// The last requests to a source that were let in, newest first.
     pub fn remembered(&self, source: &str) -> Vec<Remembered> {
         self.latest().by_source.get(source).into_iter().flatten().rev().cloned().collect()
@@ -262,6 +267,11 @@ mod tests {
         assert_eq!(captures.remembered("x").len(), 1, "bounded in bytes, too");
         captures.offer(&ok(&"y".repeat(LATEST_BYTES + 1)));
         assert_eq!(captures.remembered("x").len(), 1);
+        let (number, _) = captures.remembered("x")[0];
+        captures.forget_latest();
+        assert!(captures.remembered("x").is_empty());
+        captures.offer(&ok("another"));
+        assert!(captures.remembered("x")[0].0 > number, "no number stands for two requests");
         captures.remember(false);
         assert!(captures.remembered("x").is_empty());
     }

@@ -65,6 +65,8 @@ impl Rooms {
             }
         }
         held.history.iter().for_each(|id| self.spool.forget_settled(*id));
+        self.tally.recent().forget(&[ids.as_slice(), held.history.as_slice()].concat());
+        self.captures.forget_latest();
         forgotten.is_gone = forgotten.in_flight.is_empty();
         if !held.texts.is_empty() {
             forgotten.is_gone &= self.spool.purge_journal(held.last_segment, PURGE_PATIENCE)?;

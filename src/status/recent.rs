@@ -75,6 +75,15 @@ impl Recent {
         state.lines.push_back(seen);
     }
 
+    /// What these envelopes' lines say of their events, which may name a person, goes.
+    pub fn forget(&self, ids: &[u64]) {
+        let mut state = self.state();
+        for line in state.lines.iter_mut().filter(|line| line.id.is_some_and(|id| ids.contains(&id))) {
+            line.conversation.clear();
+            line.event.clear();
+        }
+    }
+
     /// The lines from number `after` on that are still kept, and the number to ask for next; none at all when no number
     /// is given. A number that was never given is of another run: then all that are kept.
     pub fn since(&self, after: Option<u64>) -> (u64, Vec<Seen>) {
@@ -90,6 +99,22 @@ impl Recent {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_is_forgotten_is_in_no_line() {
+        let recent = Recent::default();
+        let of = |id: u64| Seen {
+            id: Some(id),
+            conversation: format!("+5730{id}"),
+            event: "e".to_owned(),
+            ..Seen::default()
+        };
+        (1..4).for_each(|id| recent.add(of(id)));
+        recent.forget(&[1, 3]);
+        let left: Vec<String> =
+            recent.since(Some(0)).1.into_iter().map(|line| line.conversation + &line.event).collect();
+        assert_eq!(left, ["", "+57302e", ""]);
+    }
 
     #[test]
     fn who_follows_gets_every_line_once_and_misses_only_what_was_pushed_out() {
