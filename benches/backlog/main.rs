@@ -70,7 +70,7 @@ fn all_phases(events: u64) {
         measure::load()
     );
     let spool = scratch.path().join("spool");
-    for phase in ["fill", "open-after-kill", "open-after-stop", "drain"] {
+    for phase in ["fill", "open-after-kill", "open-after-stop", "renew", "drain"] {
         run(phase, &spool, events);
     }
     run("steady", &scratch.path().join("steady"), STEADY_EVENTS.min(events));
@@ -89,6 +89,7 @@ fn run_phase(phase: &str, directory: &Path, events: u64) {
     match phase {
         "fill" => fill(directory, events),
         "open-after-kill" | "open-after-stop" => open_and_list(phase, directory),
+        "renew" => renew(directory, events),
         "drain" => drain(directory, events),
         "steady" => steady(directory, events),
         _ => usage(),
@@ -216,18 +217,40 @@ fn deliver(spool: &Spool, delivered: &AtomicU64, is_over: &AtomicBool) {
     }
 }
 
-/// Whether a generation of the queue is being built.
-fn is_renewing(directory: &Path) -> bool {
-    let entries = std::fs::read_dir(directory.join("queue")).into_iter().flatten().flatten();
-    entries.filter(|entry| entry.path().is_dir()).count() > 1
+/// The queue is copied into a new generation, although it does not pay, with a put every few milliseconds beside it.
+fn renew(directory: &Path, events: u64) {
+    let (spool, _) = open(directory);
+    let (is_over, mut latencies) = (AtomicBool::new(false), Latencies::default());
+    let (_never, pause) = std::sync::mpsc::channel::<()>();
+    let started = Instant::now();
+    let took = std::thread::scope(|scope| {
+        let renewal = scope.spawn(|| {
+            let renewed = spool.renew_queue();
+            is_over.store(true, Ordering::Relaxed);
+            renewed.expect("the queue works");
+            started.elapsed()
+        });
+        // Numbers that no other phase uses.
+        for number in 10 * events.. {
+            let began = Instant::now();
+            spool.put_and_wait(vec![event(number)]).expect("there is room");
+            latencies.add(began.elapsed());
+            if is_over.load(Ordering::Relaxed) {
+                break;
+            }
+            let _ = pause.recv_timeout(Duration::from_millis(3));
+        }
+        renewal.join().expect("it ended well")
+    });
+    println!("renew             a new generation in {:.1} s, put beside it {latencies}", took.as_secs_f64());
 }
 
-/// A put every few milliseconds while the backlog goes; with and without a generation being built.
+/// A put every few milliseconds while the backlog goes.
 fn drain(directory: &Path, events: u64) {
     let (spool, told) = open(directory);
     println!("drain             opened in {told}");
     let (delivered, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
-    let (mut usual, mut renewing) = (Latencies::default(), Latencies::default());
+    let mut latencies = Latencies::default();
     let (before, started) = (written_bytes(), Instant::now());
     let (_never, pause) = std::sync::mpsc::channel::<()>();
     let mut put = events;
@@ -236,14 +259,10 @@ fn drain(directory: &Path, events: u64) {
             scope.spawn(|| deliver(&spool, &delivered, &is_over));
         }
         while spool.counts().iter().map(|(.., count)| count).sum::<u64>() > 0 {
-            let (is_renewing, began) = (is_renewing(directory), Instant::now());
+            let began = Instant::now();
             spool.put_and_wait(vec![event(put)]).expect("there is room");
             put += 1;
-            if is_renewing {
-                renewing.add(began.elapsed())
-            } else {
-                usual.add(began.elapsed())
-            }
+            latencies.add(began.elapsed());
             let _ = pause.recv_timeout(Duration::from_millis(3));
         }
         is_over.store(true, Ordering::Relaxed);
@@ -255,7 +274,7 @@ fn drain(directory: &Path, events: u64) {
         per_event / BODY_BYTES as f64,
         resident_mib()
     );
-    println!("                  put beside it {usual}; while a generation is built {renewing}");
+    println!("                  put beside it {latencies}");
     let (emptied, at_once) = (Instant::now(), disk_mib(directory));
     while disk_mib(directory) > DISK_GOAL_MIB && emptied.elapsed() < SHRINK {
         spool.put_and_wait(vec![event(put)]).expect("there is room");
