@@ -1,5 +1,6 @@
 //! The spool as its callers see it, with a manual clock and a directory that can be damaged.
 
+mod ages;
 mod cuts;
 mod damage;
 mod disk;
@@ -10,6 +11,7 @@ mod model;
 mod moved;
 mod platter;
 mod space;
+mod torn;
 
 use super::*;
 use crate::clock::{ManualClock, Timestamp};
@@ -355,75 +357,6 @@ fn an_unreadable_queue_is_set_aside_and_rebuilt() {
 }
 
 #[test]
-fn a_torn_tail_costs_only_what_was_never_answered() {
-    let mut rig = Rig::new();
-    rig.put("a", "1");
-    let two = vec![rig.envelope("b", "2"), rig.envelope("b", "3")];
-    rig.spool().put_and_wait(two).unwrap();
-    rig.close();
-    std::fs::remove_dir_all(rig.directory.path().join("queue")).unwrap();
-    let path = rig.directory.path().join("journal").join(journal::segment_name(1));
-    let file = OpenOptions::new().write(true).open(&path).unwrap();
-    file.set_len(file.metadata().unwrap().len() - 5).unwrap();
-    rig.open();
-    assert_eq!(rig.waiting(), 1, "the torn request goes as a whole");
-    assert!(rig.recovery.torn_bytes > 0);
-    let retried = rig.spool().put_and_wait(vec![rig.envelope("b", "2"), rig.envelope("b", "3")]).unwrap();
-    assert_eq!(retried.ids.len(), 2, "the platform's retry is taken");
-}
-
-#[test]
-fn a_torn_tail_is_no_damage_when_it_is_met_a_second_time() {
-    let mut rig = Rig::new();
-    rig.put("a", "1");
-    rig.put("a", "2");
-    rig.close();
-    std::fs::remove_dir_all(rig.directory.path().join("queue")).unwrap();
-    let path = rig.directory.path().join("journal").join(journal::segment_name(1));
-    let file = OpenOptions::new().write(true).open(&path).unwrap();
-    file.set_len(file.metadata().unwrap().len() - 5).unwrap();
-    rig.open();
-    let torn_bytes = rig.recovery.torn_bytes;
-    rig.spool().put_and_wait(vec![rig.envelope("b", "3"), rig.envelope("b", "4")]).unwrap();
-    rig.close();
-    // A clean stop is believed without walking the journal.
-    std::fs::remove_file(rig.directory.path().join("clean")).unwrap();
-    rig.open();
-    assert_eq!(rig.recovery.damaged, []);
-    assert_eq!((rig.recovery.torn_bytes, rig.waiting()), (torn_bytes, 3));
-}
-
-#[test]
-fn a_damaged_record_is_reported_and_the_others_live() {
-    let mut rig = Rig::new();
-    for event in ["1", "2", "3"] {
-        rig.put(event, event);
-    }
-    let (entry, _) = rig.spool().entry(2).unwrap().expect("it is there");
-    rig.close();
-    rig.damage(entry.place.segment, entry.place.offset + 60);
-    rig.open();
-    let end = entry.place.offset + u64::from(entry.place.length);
-    assert_eq!(rig.recovery.damaged, [(1, entry.place.offset..end)]);
-    assert_eq!((rig.waiting(), rig.recovery.lost.as_slice()), (3, &[2][..]));
-    let (lost, _) = rig.spool().entry(2).unwrap().expect("a dead letter stays");
-    assert_eq!((lost.state, lost.reason.contains("segment 1")), (State::Dead, true), "{}", lost.reason);
-    assert_eq!([rig.deliver(1), rig.deliver(2)], [1, 3]);
-}
-
-#[test]
-fn damage_met_while_running_is_a_dead_letter_not_wrong_bytes() {
-    let rig = Rig::new();
-    rig.put("a", "1");
-    let (entry, _) = rig.spool().entry(1).unwrap().expect("it is there");
-    rig.damage(1, entry.place.offset + 60);
-    assert!(rig.lease().is_none());
-    let (entry, _) = rig.spool().entry(1).unwrap().expect("it is still there");
-    assert_eq!(entry.state, State::Dead);
-    assert!(entry.reason.starts_with("spool: record damaged in segment 1"), "{}", entry.reason);
-}
-
-#[test]
 fn a_second_daemon_is_refused_with_the_holders_pid() {
     let rig = Rig::new();
     let refused = Spool::open(rig.directory.path(), Limits::default(), rig.clock.clone());
@@ -641,103 +574,3 @@ fn a_reading_error_that_is_no_damage_buries_nothing() {
 
 /// One minute after a boot without a clock, and a year before the right time.
 const WRONG: [Timestamp; 2] = [Timestamp(60_000), Timestamp(START.0 - 365 * 86_400_000)];
-
-fn is_duplicate(rig: &Rig, event: &str) -> bool {
-    rig.spool().put_and_wait(vec![rig.envelope("a", event)]).unwrap().duplicates == 1
-}
-
-#[test]
-fn a_jump_of_the_clock_neither_forgets_an_identity_nor_remembers_it_for_years() {
-    let pairs = WRONG.map(|wrong| [(wrong, START), (START, wrong)]).concat();
-    for (from, to) in pairs {
-        let mut rig = Rig::new();
-        rig.clock.jump_to(from);
-        rig.reopen();
-        rig.put("a", "1");
-        rig.clock.advance(Duration::from_secs(60));
-        rig.clock.jump_to(to);
-        rig.spool().shared.trim().unwrap();
-        assert!(is_duplicate(&rig, "1"), "a minute later, {from} to {to}");
-        rig.clock.advance(Duration::from_secs(600));
-        assert!(!is_duplicate(&rig, "1"), "eleven minutes later, {from} to {to}");
-        assert!(is_duplicate(&rig, "1"), "and again, {from} to {to}");
-        assert_eq!(rig.spool().clock_jumps(), 1);
-    }
-}
-
-#[test]
-fn history_outlives_a_jump_of_the_clock_and_goes_in_the_end() {
-    for wrong in WRONG {
-        let mut rig = Rig::new();
-        rig.clock.jump_to(wrong);
-        rig.reopen();
-        rig.put("a", "1");
-        rig.deliver(7);
-        rig.clock.jump_to(START);
-        rig.spool().shared.trim().unwrap();
-        assert!(rig.spool().settled(1).unwrap().is_some(), "{wrong}");
-        rig.clock.advance(Duration::from_secs(15 * 86_400));
-        rig.spool().shared.trim().unwrap();
-        assert!(rig.spool().settled(1).unwrap().is_none(), "{wrong}");
-    }
-}
-
-#[test]
-fn dead_letters_are_dropped_into_history_after_keep_dead() {
-    let rig = Rig::new();
-    rig.put("a", "1");
-    rig.put("b", "2");
-    for _ in 0..2 {
-        let lease = rig.lease_soon();
-        rig.settle(&lease, buried());
-    }
-    rig.clock.advance(Duration::from_secs(89 * 86_400));
-    rig.spool().touch(2, Change::Retried).unwrap();
-    let lease = rig.lease_soon();
-    let ran = Ran { at: rig.clock.now(), took: Duration::ZERO };
-    rig.settle(&lease, Change::Buried { doubt: None, ran: Some(ran), reason: "again".into() });
-    rig.clock.advance(Duration::from_secs(2 * 86_400));
-    rig.spool().shared.drop_old_dead().unwrap();
-    assert!(rig.spool().entry(1).unwrap().is_none());
-    assert!(rig.spool().settled(1).unwrap().is_some_and(|settled| settled.dropped));
-    assert!(rig.spool().entry(2).unwrap().is_some(), "what was tried again died later");
-}
-
-#[test]
-fn dead_letters_age_over_restarts_by_the_time_the_spool_was_open_and_by_no_clock() {
-    let mut rig = Rig::new();
-    let month = Duration::from_secs(30 * 86_400);
-    rig.put("a", "1");
-    let lease = rig.lease_soon();
-    rig.settle(&lease, buried());
-    for started in 0..3 {
-        rig.spool().shared.drop_old_dead().unwrap();
-        assert!(rig.spool().entry(1).unwrap().is_some(), "a month before each of {started} starts");
-        rig.clock.advance(month - Duration::from_secs(60));
-        rig.close();
-        // While nobody runs the clock is set ten years on: what it says is no age.
-        rig.clock.jump_to(rig.clock.now().plus(month * 120));
-        rig.open();
-    }
-    rig.spool().shared.drop_old_dead().unwrap();
-    assert!(rig.spool().entry(1).unwrap().is_some(), "three minutes are missing");
-    rig.clock.advance(Duration::from_secs(240));
-    rig.spool().shared.drop_old_dead().unwrap();
-    assert!(rig.spool().settled(1).unwrap().is_some_and(|settled| settled.dropped));
-}
-
-#[test]
-fn a_dead_letter_that_was_tried_again_is_young_also_after_a_restart() {
-    let mut rig = Rig::new();
-    rig.put("a", "1");
-    for age in [89, 2] {
-        let lease = rig.lease_soon();
-        let ran = Ran { at: rig.clock.now(), took: Duration::ZERO };
-        rig.settle(&lease, Change::Buried { doubt: None, ran: Some(ran), reason: "again".into() });
-        rig.clock.advance(Duration::from_secs(age * 86_400));
-        rig.reopen();
-        rig.spool().shared.drop_old_dead().unwrap();
-        assert!(rig.spool().entry(1).unwrap().is_some(), "dead for {age} days");
-        rig.spool().touch(1, Change::Retried).unwrap();
-    }
-}
