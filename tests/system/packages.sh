@@ -24,7 +24,7 @@ fi
 wanted="etc/deskspool/deskspool.toml usr/bin/deskspool usr/lib/systemd/system/deskspool.service usr/lib/systemd/system/deskspool.socket
 usr/lib/sysusers.d/deskspool.conf usr/lib/tmpfiles.d/deskspool.conf usr/share/bash-completion/completions/deskspool
 usr/share/fish/vendor_completions.d/deskspool.fish usr/share/man/man5/deskspool.toml.5.gz usr/share/man/man8/deskspool.8.gz"
-for name in Caddyfile LICENSE.gz THIRD-PARTY.gz alerts.yml cloudflared.yml deskspool.toml nginx.conf tailscale.md; do
+for name in Caddyfile LICENSE.gz THIRD-PARTY.gz alerts.yml cloudflared.yml deskspool.cdx.json deskspool.toml nginx.conf tailscale.md; do
     wanted="$wanted usr/share/doc/deskspool/$name"
 done
 # lacks LIST WANTED…: what is not in it.
