@@ -169,7 +169,7 @@ impl Tables {
     /// database that never opens again.
     fn sync_creation(&self) -> Answer<()> {
         self.sync()?;
-        self.disk.sync(&File::open(self.directory.join("conf"))?)?;
+        self.disk.sync(&File::options().write(true).open(self.directory.join("conf"))?)?;
         for directory in [self.directory.join("blobs"), self.directory.clone()] {
             self.disk.sync_directory(&directory)?;
         }
@@ -197,7 +197,7 @@ impl Tables {
     /// Makes everything so far durable. `Db::flush` alone is no barrier on Linux: it never calls fsync.
     pub fn sync(&self) -> Answer<()> {
         self.write_out()?;
-        self.disk.sync(&File::open(self.directory.join("db"))?)?;
+        self.disk.sync(&File::options().write(true).open(self.directory.join("db"))?)?;
         Ok(())
     }
 
