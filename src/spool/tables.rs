@@ -48,6 +48,9 @@ pub enum QueueError {
     /// journal.
     #[error("queue: away until it can be written again")]
     Away,
+    /// Its file failed to sync, and it is not yet renewed in another one.
+    #[error("queue: its file failed to sync, it is to be rewritten")]
+    Unsure,
     /// A thread of the spool panicked; only a restart mends that, from the journal.
     #[error("queue: broken, a restart rebuilds it from the journal")]
     Broken,
@@ -57,7 +60,7 @@ impl QueueError {
     /// Whether the queue's own bytes are to blame, so that a fresh one helps; a full disk is not.
     pub fn is_corruption(&self) -> bool {
         match self {
-            QueueError::Sled(sled::Error::Io(_)) | QueueError::Io(_) | QueueError::Away => false,
+            QueueError::Sled(sled::Error::Io(_)) | QueueError::Io(_) | QueueError::Away | QueueError::Unsure => false,
             QueueError::Sled(_) | QueueError::Malformed(_) | QueueError::Broken => true,
         }
     }
