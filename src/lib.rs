@@ -148,6 +148,7 @@
 //! | bodies, proofs and heads as nobody should send them: no panic, no quadratic work, bounded memory | `tests/untrusted.rs` |
 //! | presets: a request in, Freshdesk's writes out | `tests/presets/<platform>/<case>/` |
 //! | a broken configuration and the exact words it gets | `tests/bad-config/<case>/` |
+//! | each message that admins were promised, in the golden that says it | `tests/messages.txt`, by `tests/it/messages.rs` |
 //! | all 200 requests of the corpus through the real binary | `tests/corpus.rs`, `tests/corpus/` |
 //! | spool: reopened, torn, damaged, full; order and heads | `src/spool/tests.rs` |
 //! | spool: power cuts, kills, damage, the format of earlier versions | `src/spool/tests/{cuts,kills,damage,format}.rs` |

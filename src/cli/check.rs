@@ -105,9 +105,9 @@ fn ask_freshdesk(global: &Global, config: &Config, answer: &mut Check) {
             // `freshdesk 401: the key …` is read as a sentence here.
             let reason = reason.trim_start_matches("freshdesk ").replacen(": ", ", ", 1);
             let finding = Finding::error("freshdesk", format!("{host} says {reason}"));
-            let waiting = waiting(global).map(|count| format!(". {count} waiting")).unwrap_or_default();
+            let waiting = waiting(global).map(|count| format!(" {count} waiting.")).unwrap_or_default();
             answer.found(finding.help(format!(
-                "key: Profile settings > View API key. Envelopes wait, nothing is lost{waiting}"
+                "key: Profile settings > View API key. Envelopes wait, nothing is lost.{waiting}"
             )));
         }
         Err(other) => {
@@ -159,7 +159,7 @@ fn compare_form(config: &Config, client: &Client, host: &str, answer: &mut Check
     if compared.findings.is_empty() {
         answer.good(format!("ticket form: {} fields, what it requires is filled", form.fields.len()));
     }
-    compared.findings.into_iter().for_each(|finding| answer.found(finding));
+    compared.findings.into_iter().for_each(|finding| answer.found_in_account(finding));
 }
 
 fn coloured(text: &str, screen: &Screen) -> String {

@@ -13,6 +13,7 @@ mod hostile;
 mod init;
 mod kill;
 mod life;
+mod messages;
 mod moved;
 mod notify;
 mod offline;

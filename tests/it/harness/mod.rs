@@ -144,7 +144,8 @@ impl World {
         self.surround(command)
     }
 
-    fn surround(&self, mut command: Command) -> Command {
+    /// A command that runs the binary somehow, in this world.
+    pub fn surround(&self, mut command: Command) -> Command {
         STRAY.iter().for_each(|name| {
             command.env_remove(name);
         });
