@@ -134,7 +134,7 @@
 //! | `control` | 1 | `control.rs` | carries out the admin's verbs | tiny_http's queue |
 //! | `status-page` | 1 | `status/listener.rs` | answers the status page's requests | tiny_http's queue |
 //! | `watch` | 1 | `daemon/watch.rs` | looks how things stand, keeps the history | 10 s |
-//! | `alert` | 1 | `daemon/alarm.rs` | tells what needs a person, when `[alert]` says whom | 30 s |
+//! | `alert` | 1 | `daemon/alarm.rs` | tells what needs a person, when `[alert]` says whom, and makes its tickets | 30 s; a second when a ticket waits for its turn |
 //! | `alert-command` | one while a command runs | `alert/send.rs` | waits for it | the command's end |
 //! | `systemd` | 1, under systemd | `cli/serve.rs` | watchdog and status line, while a request would be answered | 5 s |
 //!
@@ -159,7 +159,7 @@
 //! | the stand-in is as strict as the documentation | `src/sandbox/tests/` |
 //! | the real binary over real HTTP: kills, outages, resets after the commit, rude clients | `tests/it/` |
 //! | the status page: what it shows to whom, and in a browser | `tests/it/page.rs`, `tests/system/page.sh` |
-//! | alerts across restarts, by command and by URL | `tests/it/alert.rs` |
+//! | alerts across restarts, by command, by URL and as tickets | `tests/it/alert.rs` |
 //! | metrics and alerting rules, by promtool | `tests/system/metrics.sh` |
 //! | with the daemon down; exported, imported, drained, in doubt and interrupted; the log | `tests/it/{offline,moved}.rs`, `src/spool/tests/moved.rs` |
 //! | a configuration is applied whole or not at all | `tests/it/reload.rs` |
