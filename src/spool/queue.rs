@@ -74,6 +74,9 @@ struct Writing {
     building: Option<Building>,
     /// Bytes that were written since the tables were renewed.
     told: u64,
+    /// Their file failed to sync: the kernel may have thrown away what was written, and would call the next sync fine.
+    /// Nothing may rely on them before they are renewed in another file.
+    is_unsure: bool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -86,7 +89,7 @@ impl Queue {
     pub fn open(home: &Path, ground: Ground) -> Answer<Queue> {
         let (generation, tables) = generations::open(home, &ground.disk)?;
         let tables = Packed::open(tables)?;
-        let writing = Writing { generation, building: None, told: u64::MAX / 2 };
+        let writing = Writing { generation, building: None, told: u64::MAX / 2, is_unsure: false };
         Ok(Queue {
             home: home.to_path_buf(),
             ground,
@@ -424,11 +427,17 @@ impl Queue {
     /// The same, and everything so far is durable.
     pub fn flush(&self) -> Answer<()> {
         let writing = &mut lock(&self.writing);
+        if writing.is_unsure {
+            return Err(QueueError::Unsure);
+        }
         self.step_with(writing)?;
         // The first may have been one that had failed before.
         self.step_with(writing)?;
         let synced = self.tables()?.tables().sync();
-        synced.inspect_err(|_| drop(self.set_tables(None)))
+        synced.inspect_err(|_| {
+            writing.is_unsure = true;
+            drop(self.set_tables(None));
+        })
     }
 
     fn step_with(&self, writing: &mut Writing) -> Answer<()> {
@@ -501,10 +510,10 @@ impl Queue {
         }
         let tables = self.tables()?;
         let (bytes, live) = (tables.tables().bytes_on_disk(), tables.live_bytes());
-        if bytes < self.ground.renew_bytes_min
-            || bytes < live.saturating_mul(RENEW_FACTOR)
-            || writing.told < live
-        {
+        let is_worth_it = bytes >= self.ground.renew_bytes_min
+            && bytes >= live.saturating_mul(RENEW_FACTOR)
+            && writing.told >= live;
+        if !is_worth_it && !writing.is_unsure {
             return Ok(false);
         }
         log::info!("queue is rewritten bytes={bytes} live={live}");
@@ -543,6 +552,7 @@ impl Queue {
         let Some(building) = writing.building.take() else { return Ok(true) };
         let (generation, fresh) = building.finish(&self.home)?;
         writing.told = 0;
+        writing.is_unsure = false;
         let old = self.set_tables(Some(Packed::renewed(fresh, &tables)));
         writing.generation = generation;
         drop((old, tables));

@@ -48,6 +48,9 @@ pub enum QueueError {
     /// journal.
     #[error("queue: away until it can be written again")]
     Away,
+    /// Its file failed to sync, and it is not yet renewed in another one.
+    #[error("queue: its file failed to sync, it is to be rewritten")]
+    Unsure,
     /// A thread of the spool panicked; only a restart mends that, from the journal.
     #[error("queue: broken, a restart rebuilds it from the journal")]
     Broken,
@@ -57,7 +60,7 @@ impl QueueError {
     /// Whether the queue's own bytes are to blame, so that a fresh one helps; a full disk is not.
     pub fn is_corruption(&self) -> bool {
         match self {
-            QueueError::Sled(sled::Error::Io(_)) | QueueError::Io(_) | QueueError::Away => false,
+            QueueError::Sled(sled::Error::Io(_)) | QueueError::Io(_) | QueueError::Away | QueueError::Unsure => false,
             QueueError::Sled(_) | QueueError::Malformed(_) | QueueError::Broken => true,
         }
     }
@@ -169,7 +172,7 @@ impl Tables {
     /// database that never opens again.
     fn sync_creation(&self) -> Answer<()> {
         self.sync()?;
-        self.disk.sync(&File::open(self.directory.join("conf"))?)?;
+        self.disk.sync(&File::options().write(true).open(self.directory.join("conf"))?)?;
         for directory in [self.directory.join("blobs"), self.directory.clone()] {
             self.disk.sync_directory(&directory)?;
         }
@@ -197,7 +200,7 @@ impl Tables {
     /// Makes everything so far durable. `Db::flush` alone is no barrier on Linux: it never calls fsync.
     pub fn sync(&self) -> Answer<()> {
         self.write_out()?;
-        self.disk.sync(&File::open(self.directory.join("db"))?)?;
+        self.disk.sync(&File::options().write(true).open(self.directory.join("db"))?)?;
         Ok(())
     }
 

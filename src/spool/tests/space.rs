@@ -174,6 +174,26 @@ fn a_queue_that_is_mostly_garbage_is_rewritten_while_it_works_on() {
 }
 
 #[test]
+fn a_queue_whose_sync_failed_is_relied_on_in_another_file_only() {
+    let directory = tempfile::tempdir().unwrap();
+    let (home, disk) = (directory.path().join("queue"), Arc::new(TestDisk::default()));
+    let queue = Queue::open(&home, Ground { disk: disk.clone(), ..Ground::default() }).unwrap();
+    queue.set_ticket([8; 16], 4711, START);
+    disk.fail_next_sync();
+    assert!(queue.flush().is_err());
+    queue.set_ticket([9; 16], 4712, START);
+    queue.come_back().unwrap();
+    // The next sync would succeed, though what failed to sync may not be on the disk.
+    assert!(matches!(queue.flush(), Err(QueueError::Unsure)));
+    assert!(queue.renew_if_worth_it().unwrap(), "however small it is");
+    while !queue.renew_step().unwrap() {}
+    assert!(home.join("2/built").exists() && !home.join("1").exists());
+    queue.flush().unwrap();
+    let tickets = [[8; 16], [9; 16]].map(|hash| queue.ticket_of(hash).unwrap().map(|(ticket, _)| ticket));
+    assert_eq!(tickets, [Some(4711), Some(4712)]);
+}
+
+#[test]
 fn a_crash_during_a_switch_leaves_one_of_the_two() {
     // What is on disk: a copy that is not complete, one that is but does not count, a pointer that is damaged.
     type Leave = fn(&Rig);
