@@ -174,6 +174,7 @@
 //! | how little it takes when idle: memory, wake-ups, writes | `tests/system/small.sh` |
 //! | restarts under load, the socket passed as systemd passes it: nobody is refused | `tests/system/restarts.sh` |
 //! | `init`, typed on a terminal and in a script | `tests/system/init.sh`, `tests/it/init.rs` |
+//! | README's table of troubles, typed as it stands | `tests/system/trouble.sh` |
 //! | completions in their shells, manual pages | `tests/system/shells.sh`, `src/cli/man.rs` |
 //! | what is in the packages; their life in a real systemd | `tests/system/packages.sh`, `tests/system/systemd.sh` |
 //! | the unit, the sync before the answer | `tests/run`, `tests/system/` |

@@ -7,7 +7,7 @@ use crate::alert::{Matter, Step, Ticket, Tickets};
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::dispatch::{Aside, Beside, LOOKS_MIN, marker_of};
-use crate::freshdesk::outcome::{Looked, Outcome};
+use crate::freshdesk::outcome::{Cause, Looked, Outcome};
 use crate::freshdesk::write::{NoteFields, UpdateFields, Write};
 use crate::source::table::{SourceTable, TicketTable};
 use crate::source::{Source, StoredEvent};
@@ -124,9 +124,11 @@ impl Daemon {
             Outcome::Delivered { ticket } => self.arrived(ticket, tickets, index),
             Outcome::Rejected { reason } => self.refused(tickets, index, &reason)?,
             Outcome::Unknown { .. } => {}
-            Outcome::Deferred { not_before, .. } => {
+            Outcome::Deferred { not_before, cause, .. } => {
                 tickets.0[index].not_done();
-                return Ok(Some(not_before.unwrap_or(NOTHING)));
+                // What is the account's trouble, the account says when it is over.
+                let otherwise = if cause == Cause::Server { NOTHING } else { Duration::ZERO };
+                return Ok(Some(not_before.unwrap_or(otherwise)));
             }
         }
         Ok(None)
