@@ -38,7 +38,7 @@
 //! | [`freshdesk`] | the API client: requests, what an answer means, looking for what may have been written | retry |
 //! | [`config`] | `deskspool.toml` and `conf.d`: typed tables, secrets, every message about them, what a reload changes | side effects beyond reading |
 //! | [`capture`] | real requests for an admin who waits for one, the last ones for the page's preview | keep anything when nobody may see it, see a secret |
-//! | [`pauses`] | what an admin has set aside, and until when; survives a restart | carry it out |
+//! | [`pauses`] | what an admin has set aside, who, and until when; survives a restart | carry it out |
 //! | [`control`] | the Unix control socket: the one implementation of the admin's verbs, and its client | render for people |
 //! | [`status`] | counters, the history rings, and the one snapshot that command line, page, metrics and status line show; the page's listener | change another room |
 //! | [`alert`] | what needs a person and has been told: once per matter, once more when it is over | decide how to leave the house |
