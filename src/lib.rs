@@ -164,7 +164,8 @@
 //! | with the daemon down; exported, imported, drained, in doubt and interrupted; the log | `tests/it/{offline,moved}.rs`, `src/spool/tests/moved.rs` |
 //! | a configuration is applied whole or not at all | `tests/it/reload.rs` |
 //! | what admins type | `tests/by_hand.rs`, `tests/it/` |
-//! | every verb word for word, text and JSON, with a clock that stands | `tests/cli/`, by `tests/it/transcripts.rs` |
+//! | every verb word for word, text and JSON, with a clock that stands | `tests/cli/`, by `tests/it/{transcripts,foreground}.rs` |
+//! | what is drawn on a terminal: the watched status, bars | `tests/it/terminal.rs` |
 //! | somebody is forgotten: nothing of theirs is left in any file, all others arrive; fields that are not shown | `tests/it/forget.rs` |
 //! | power cuts of the real binary on a logged block device; disks that fail or become read-only | `tests/system/power_cut.sh`, `tests/system/failing_disk.sh` |
 //! | queues that hang or kill their opener, and damage as it is told, with the real binary | `tests/it/damaged_queue.rs`, `tests/it/salvage.rs` |

@@ -60,7 +60,10 @@ impl QueueError {
     /// Whether the queue's own bytes are to blame, so that a fresh one helps; a full disk is not.
     pub fn is_corruption(&self) -> bool {
         match self {
-            QueueError::Sled(sled::Error::Io(_)) | QueueError::Io(_) | QueueError::Away | QueueError::Unsure => false,
+            QueueError::Sled(sled::Error::Io(_))
+            | QueueError::Io(_)
+            | QueueError::Away
+            | QueueError::Unsure => false,
             QueueError::Sled(_) | QueueError::Malformed(_) | QueueError::Broken => true,
         }
     }

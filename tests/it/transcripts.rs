@@ -93,6 +93,7 @@ fn named(text: &str, directory: &Path) -> String {
     let text = replaced(&text, "in use by pid ", "PID (NAME)", |c| c != '\n');
     // How much is on disk depends on which records went there together.
     let text = replaced(&text, "_seconds\":null,\"bytes\":", "BYTES", |c| c.is_ascii_digit());
+    let text = replaced(&text, ", ds-", "MARKER", |c| c.is_ascii_alphanumeric());
     let text = replaced(&text, "\"ds-", "MARKER", |c| c.is_ascii_alphanumeric());
     let text = replaced(&text, "\"spool\":\"", "IDENTITY", |c| c.is_ascii_hexdigit());
     let text = replaced(&text, " writable, ", "FREE", |c| c.is_ascii_digit());
