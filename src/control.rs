@@ -17,7 +17,7 @@
 //! | `DELETE /capture?as=…` | nothing; who asked waits no more |
 //! | `POST /count`, `/retry`, `/drop` | takes a [`Selection`], answers a [`Done`] |
 //! | `POST /hold`, `/release` | takes an [`Aside`], a [`Selection`]; answers a [`Done`] |
-//! | `POST /pause`, `/resume` | takes an [`Aside`]; answers `{"text":…}` |
+//! | `POST /pause?by=…`, `/resume` | takes an [`Aside`]; answers `{"text":…}` |
 //! | `POST /forget` | takes a [`Forget`](view::Forget), answers a [`Forgotten`](view::Forgotten) |
 //! | `POST /reload` | `{"text":…}`, 409 when the configuration was not applied |
 
@@ -59,6 +59,7 @@ use view::{Aside, Done, EnvelopeView, Filter, Row, Selection};
 
 pub use aside::paused_reason;
 pub use reader::Reader;
+pub use redact::{HIDDEN, Redaction};
 
 /// A selection is a few numbers and words.
 const BODY_BYTES_MAX: u64 = 1 << 20;
@@ -252,7 +253,7 @@ impl Rooms {
                 Ok(String::new())
             }
             (Method::Get, "/refused") => Ok(self.refused(query)),
-            (Method::Get, "/follow") => events::live(self.tally.recent(), query, self.clock.now()),
+            (Method::Get, "/follow") => events::live(&self.reader(), self.tally.recent(), query),
             (Method::Get, _) => self.reader().answer(path, query)?.ok_or(Refused::NotFound),
             (Method::Post, "/import") => {
                 let mut lines = String::new();
@@ -265,7 +266,10 @@ impl Rooms {
             (Method::Post, "/drop") => self.give_up(&read(request)?).map(|done| json(&done)),
             (Method::Post, "/hold") => self.hold(&read(request)?).map(|done| json(&done)),
             (Method::Post, "/release") => self.release(&read(request)?).map(|done| json(&done)),
-            (Method::Post, "/pause") => self.pause(&read(request)?).map(|text| told(&text)),
+            (Method::Post, "/pause") => {
+                let by: String = parameter(query, "by").chars().filter(is_of_a_name).take(32).collect();
+                self.pause(&read(request)?, &by).map(|text| told(&text))
+            }
             (Method::Post, "/resume") => {
                 let aside: Aside = read(request)?;
                 self.resume(&aside.what).map(|text| told(&text))
@@ -422,6 +426,11 @@ fn parameter(query: &str, name: &str) -> String {
 fn refusal(refused: &Refused) -> Response<io::Cursor<Vec<u8>>> {
     let body = serde_json::json!({ "error": refused.to_string() }).to_string();
     Response::from_string(body).with_status_code(refused.status())
+}
+
+/// What a user of this machine may be called.
+fn is_of_a_name(c: &char) -> bool {
+    c.is_alphanumeric() || matches!(c, '.' | '_' | '-' | '@' | ' ')
 }
 
 /// The query of `GET /queue`, if it is that.

@@ -3,6 +3,7 @@
 //! `serve`, the demo and the tests start the same daemon. It owns every room; it does none of their work.
 
 mod alarm;
+mod alert_ticket;
 mod rest;
 mod sources;
 mod status_page;

@@ -38,7 +38,7 @@
 //! | [`freshdesk`] | the API client: requests, what an answer means, looking for what may have been written | retry |
 //! | [`config`] | `deskspool.toml` and `conf.d`: typed tables, secrets, every message about them, what a reload changes | side effects beyond reading |
 //! | [`capture`] | real requests for an admin who waits for one, the last ones for the page's preview | keep anything when nobody may see it, see a secret |
-//! | [`pauses`] | what an admin has set aside, and until when; survives a restart | carry it out |
+//! | [`pauses`] | what an admin has set aside, who, and until when; survives a restart | carry it out |
 //! | [`control`] | the Unix control socket: the one implementation of the admin's verbs, and its client | render for people |
 //! | [`status`] | counters, the history rings, and the one snapshot that command line, page, metrics and status line show; the page's listener | change another room |
 //! | [`alert`] | what needs a person and has been told: once per matter, once more when it is over | decide how to leave the house |
@@ -134,7 +134,7 @@
 //! | `control` | 1 | `control.rs` | carries out the admin's verbs | tiny_http's queue |
 //! | `status-page` | 1 | `status/listener.rs` | answers the status page's requests | tiny_http's queue |
 //! | `watch` | 1 | `daemon/watch.rs` | looks how things stand, keeps the history | 10 s |
-//! | `alert` | 1 | `daemon/alarm.rs` | tells what needs a person, when `[alert]` says whom | 30 s |
+//! | `alert` | 1 | `daemon/alarm.rs` | tells what needs a person, when `[alert]` says whom, and makes its tickets | 30 s; a second when a ticket waits for its turn |
 //! | `alert-command` | one while a command runs | `alert/send.rs` | waits for it | the command's end |
 //! | `systemd` | 1, under systemd | `cli/serve.rs` | watchdog and status line, while a request would be answered | 5 s |
 //!
@@ -148,6 +148,7 @@
 //! | bodies, proofs and heads as nobody should send them: no panic, no quadratic work, bounded memory | `tests/untrusted.rs` |
 //! | presets: a request in, Freshdesk's writes out | `tests/presets/<platform>/<case>/` |
 //! | a broken configuration and the exact words it gets | `tests/bad-config/<case>/` |
+//! | each message that admins were promised, in the golden that says it | `tests/messages.txt`, by `tests/it/messages.rs` |
 //! | all 200 requests of the corpus through the real binary | `tests/corpus.rs`, `tests/corpus/` |
 //! | spool: reopened, torn, damaged, full; order and heads | `src/spool/tests.rs` |
 //! | spool: power cuts, kills, damage, the format of earlier versions | `src/spool/tests/{cuts,kills,damage,format}.rs` |
@@ -158,12 +159,13 @@
 //! | the stand-in is as strict as the documentation | `src/sandbox/tests/` |
 //! | the real binary over real HTTP: kills, outages, resets after the commit, rude clients | `tests/it/` |
 //! | the status page: what it shows to whom, and in a browser | `tests/it/page.rs`, `tests/system/page.sh` |
-//! | alerts across restarts, by command and by URL | `tests/it/alert.rs` |
+//! | alerts across restarts, by command, by URL and as tickets | `tests/it/alert.rs` |
 //! | metrics and alerting rules, by promtool | `tests/system/metrics.sh` |
 //! | with the daemon down; exported, imported, drained, in doubt and interrupted; the log | `tests/it/{offline,moved}.rs`, `src/spool/tests/moved.rs` |
 //! | a configuration is applied whole or not at all | `tests/it/reload.rs` |
 //! | what admins type | `tests/by_hand.rs`, `tests/it/` |
-//! | every verb word for word, text and JSON, with a clock that stands | `tests/cli/`, by `tests/it/transcripts.rs` |
+//! | every verb word for word, text and JSON, with a clock that stands | `tests/cli/`, by `tests/it/{transcripts,foreground}.rs` |
+//! | what is drawn on a terminal: the watched status, bars | `tests/it/terminal.rs` |
 //! | somebody is forgotten: nothing of theirs is left in any file, all others arrive; fields that are not shown | `tests/it/forget.rs` |
 //! | power cuts of the real binary on a logged block device; disks that fail or become read-only | `tests/system/power_cut.sh`, `tests/system/failing_disk.sh` |
 //! | queues that hang or kill their opener, and damage as it is told, with the real binary | `tests/it/damaged_queue.rs`, `tests/it/salvage.rs` |
@@ -173,6 +175,7 @@
 //! | how little it takes when idle: memory, wake-ups, writes | `tests/system/small.sh` |
 //! | restarts under load, the socket passed as systemd passes it: nobody is refused | `tests/system/restarts.sh` |
 //! | `init`, typed on a terminal and in a script | `tests/system/init.sh`, `tests/it/init.rs` |
+//! | README's table of troubles, typed as it stands | `tests/system/trouble.sh` |
 //! | completions in their shells, manual pages | `tests/system/shells.sh`, `src/cli/man.rs` |
 //! | what is in the packages; their life in a real systemd | `tests/system/packages.sh`, `tests/system/systemd.sh` |
 //! | the unit, the sync before the answer | `tests/run`, `tests/system/` |

@@ -24,6 +24,9 @@ pub const DELIVERY: &str = "delivery";
 pub struct Pause {
     /// Why, in the admin's words; empty without.
     pub reason: String,
+    /// Who paused: a user of this machine, or the status page; empty when it is not known.
+    #[serde(default)]
+    pub by: String,
     /// Milliseconds since 1970.
     pub since: u64,
     /// The same; none: until somebody resumes.
@@ -96,9 +99,9 @@ impl Pauses {
     }
 
     /// Pauses; a pause of the same name is replaced.
-    pub fn pause(&self, what: &str, reason: &str, until: Option<Timestamp>) -> io::Result<()> {
-        let pause =
-            Pause { reason: reason.to_owned(), since: self.clock.now().0, until: until.map(|until| until.0) };
+    pub fn pause(&self, what: &str, (by, reason): (&str, &str), until: Option<Timestamp>) -> io::Result<()> {
+        let (by, reason) = (by.to_owned(), reason.to_owned());
+        let pause = Pause { reason, by, since: self.clock.now().0, until: until.map(|until| until.0) };
         self.change(|stored| drop(stored.pauses.insert(what.to_owned(), pause)))
     }
 
@@ -195,14 +198,17 @@ mod tests {
         let clock = ManualClock::at(Timestamp(1_000_000));
         let pauses = Pauses::open(directory.path(), clock.clone());
         let in_a_minute = clock.now().plus(Duration::from_secs(60));
-        pauses.pause(INTAKE, "migrating", Some(in_a_minute)).expect("the directory is ours");
-        pauses.pause("contako", "", None).expect("the directory is ours");
+        pauses.pause(INTAKE, ("ana", "migrating"), Some(in_a_minute)).expect("the directory is ours");
+        pauses.pause("contako", ("", ""), None).expect("the directory is ours");
         pauses.hold_until(&[4, 7, 9], in_a_minute).expect("the directory is ours");
         pauses.forget(&[7]).expect("the directory is ours");
         drop(pauses);
         let pauses = Pauses::open(directory.path(), clock.clone());
         assert!(pauses.is_intake_paused());
-        assert_eq!(pauses.of(INTAKE).map(|pause| pause.reason), Some("migrating".to_owned()));
+        assert_eq!(
+            pauses.of(INTAKE).map(|pause| pause.by + ": " + &pause.reason),
+            Some("ana: migrating".to_owned())
+        );
         assert_eq!(pauses.over(), Over::default());
         assert_eq!(pauses.next_end(), Some(Duration::from_secs(60)));
         clock.advance(Duration::from_secs(60));
@@ -212,6 +218,16 @@ mod tests {
         assert!(!pauses.is_intake_paused() && pauses.of("contako").is_some());
         assert!(pauses.resume("contako").expect("ours") && !pauses.resume("contako").expect("ours"));
         assert!(Pauses::open(directory.path(), clock).all().is_empty());
+    }
+
+    #[test]
+    fn a_file_of_before_names_had_none_is_read() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let text = r#"{"pauses":{"intake":{"reason":"migrating","since":7,"until":null}},"holds":[]}"#;
+        std::fs::write(directory.path().join("pauses.json"), text).expect("the directory is ours");
+        let pauses = Pauses::open(directory.path(), ManualClock::at(Timestamp(0)));
+        let pause = Pause { reason: "migrating".to_owned(), since: 7, ..Pause::default() };
+        assert_eq!(pauses.of(INTAKE), Some(pause));
     }
 
     #[test]

@@ -235,8 +235,8 @@ mod tests {
             "spool full (11), platforms get 503 and keep their events; 6 waiting",
         );
         check(
-            |snapshot| snapshot.intake.refusing = Some("paused: migrating, resumes in 2h".to_owned()),
-            "intake paused: migrating, resumes in 2h; platforms get 503 and keep their events; 6 waiting",
+            |snapshot| snapshot.intake.refusing = Some("paused by ana: migrating, resumes in 2h".to_owned()),
+            "intake paused by ana: migrating, resumes in 2h; platforms get 503 and keep their events; 6 waiting",
         );
         check(
             |snapshot| snapshot.delivery.paused = Some("paused: new account".to_owned()),

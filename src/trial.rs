@@ -31,11 +31,16 @@ pub struct Trial {
     pub events: Vec<EventTrial>,
 }
 
+/// What is in a request, as JSON; none when its body is not understood.
+pub fn understood(request: &TrialRequest) -> Option<Json> {
+    let posted = Posted { body: &request.body, headers: &request.headers, bytes_max: BODY_BYTES_MAX };
+    Some(decode(&posted).ok()?.value)
+}
+
 /// What is in a request, and what its first event probably means; none when its body is not understood.
 pub fn suggestion(request: &TrialRequest) -> Option<(usize, Suggestion)> {
-    let posted = Posted { body: &request.body, headers: &request.headers, bytes_max: BODY_BYTES_MAX };
-    let decoded = decode(&posted).ok()?;
-    let (count, first) = match &decoded.value {
+    let understood = understood(request)?;
+    let (count, first) = match &understood {
         Json::Array(events) => (events.len(), events.iter().find(|event| event.is_object())?),
         event => (1, event),
     };

@@ -65,6 +65,8 @@ const ROOMS: &[(&str, &[&str])] = &[
             "dispatch",
             "freshdesk",
             "gate",
+            // What an alert's ticket says.
+            "html",
             "intake",
             "page",
             "pauses",

@@ -1,14 +1,16 @@
-//! Alerts without Prometheus: what needs a person is told to a command or a URL, once per matter, and once more when
-//! it is over.
+//! Alerts without Prometheus: what needs a person is told to a command, a URL or a ticket, once per matter, and once more
+//! when it is over.
 //!
 //! **Invariants:** what is told is remembered in the spool, so that a restart neither repeats a matter nor forgets to
 //! say that it is over. What could not be told is told later. No text carries what a customer wrote.
 
 mod matters;
 mod send;
+mod ticket;
 
 pub use matters::{Limits, Matter, matters};
 pub use send::{Message, SendError, run_command};
+pub use ticket::{Step, Ticket, Tickets};
 
 use crate::clock::Timestamp;
 use serde::{Deserialize, Serialize};

@@ -128,7 +128,28 @@ pub fn pause(global: &Global, args: &PauseArgs, screen: &mut Screen) -> Outcome 
         for_seconds: args.why.for_seconds()?,
         ..Aside::default()
     };
-    tell(global, ("/pause", &aside), screen)
+    tell(global, (&pause_target(), &aside), screen)
+}
+
+/// Where a pause is asked for, and by whom: the user, or the one who became another by sudo. Who may ask at all may do
+/// everything, so this is for those who read `status`, and no proof.
+pub(super) fn pause_target() -> String {
+    let user = rustix::process::geteuid().as_raw();
+    let sudo = std::env::var("SUDO_USER").ok();
+    let name = sudo.or_else(|| name_of(user, &std::fs::read_to_string("/etc/passwd").ok()?));
+    let name = name.unwrap_or_else(|| format!("user {user}"));
+    form_urlencoded::Serializer::new("/pause?".to_owned()).append_pair("by", &name).finish()
+}
+
+/// The name of a user in a table like `/etc/passwd`.
+fn name_of(user: u32, table: &str) -> Option<String> {
+    let number = user.to_string();
+    let mut names = table.lines().filter_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)? == number).then_some(name)
+    });
+    names.next().map(str::to_owned)
 }
 
 /// Ends a pause.
@@ -146,4 +167,18 @@ fn tell(global: &Global, (verb, aside): (&str, &Aside), screen: &mut Screen) -> 
         screen.line(answer["text"].as_str().unwrap_or_default())?;
     }
     Ok(FINE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_have_the_names_of_the_table() {
+        let table = "root:x:0:0:root:/root:/bin/bash\nbroken\nana:x:1000:1000:Ana,,,:/home/ana:/bin/sh\n";
+        let check = |user, expect: Option<&str>| assert_eq!(name_of(user, table).as_deref(), expect);
+        check(0, Some("root"));
+        check(1000, Some("ana"));
+        check(100, None);
+    }
 }

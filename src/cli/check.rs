@@ -1,10 +1,13 @@
 //! `deskspool check`: is this configuration right? Everything by default, `--offline` leaves Freshdesk out.
 
 use super::account::{self, Account, compare};
+use super::progress::{Progress, Step};
 use super::render::{Screen, Tone};
 use super::{FINE, Global, NOT_FINE, Outcome};
 use crate::config::check::{Check, Inputs, Occupant, check};
-use crate::config::{Config, Finding, Severity, SourceConfig, Surroundings, written_for_freshdesk};
+use crate::config::{
+    Config, Finding, Severity, SourceConfig, Surroundings, written_for_freshdesk, written_keys,
+};
 use crate::daemon;
 use crate::freshdesk::outcome::{Cause, Outcome as Answer};
 use crate::freshdesk::{Client, Desk};
@@ -12,8 +15,10 @@ use crate::gate;
 use crate::source::preset;
 use crate::status::Snapshot;
 use clap::Args;
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// `deskspool check`.
 #[derive(Args, Clone, Debug)]
@@ -41,6 +46,9 @@ const SOCKET_ENABLED: [&str; 2] = [
     "/etc/systemd/system/sockets.target.wants/deskspool.socket",
 ];
 
+/// From so many sources on it is said how far the check is.
+const MANY: u64 = 20;
+
 /// Checks and prints.
 pub fn run(global: &Global, args: &CheckArgs, screen: &mut Screen) -> Outcome {
     let path = args.file.as_ref().unwrap_or(&global.config);
@@ -48,8 +56,14 @@ pub fn run(global: &Global, args: &CheckArgs, screen: &mut Screen) -> Outcome {
     let holder = spool_holder(path);
     let occupant = |address: SocketAddr| occupant(address, holder);
     let activated = SOCKET_ENABLED.iter().any(|link| std::fs::symlink_metadata(link).is_ok());
-    let inputs = Inputs { path, around: &around, compile: &daemon::compile, occupant: &occupant, activated };
+    let far = Far::new(global, path);
+    let compile = |name: &str, table: &_, defaults: &_, credentials: &_| {
+        far.one_more();
+        daemon::compile(name, table, defaults, credentials)
+    };
+    let inputs = Inputs { path, around: &around, compile: &compile, occupant: &occupant, activated };
     let (mut answer, config) = check(&inputs);
+    drop(far);
     match config.filter(|_| !args.offline) {
         Some(config) if answer.credentials_unseen == 0 => ask_freshdesk(global, &config, &mut answer),
         Some(_) => answer.skipped("freshdesk: not asked, systemd passes credentials to the service only"),
@@ -66,8 +80,30 @@ pub fn run(global: &Global, args: &CheckArgs, screen: &mut Screen) -> Outcome {
     Ok(if answer.count(Severity::Error) > 0 { NOT_FINE } else { FINE })
 }
 
+/// How far the check of many sources is.
+struct Far(Option<RefCell<(Progress, u64)>>, u64);
+
+impl Far {
+    fn new(global: &Global, path: &Path) -> Far {
+        let written = written_keys(path).unwrap_or_default();
+        let names = written.iter().filter_map(|one| one.key.strip_prefix("source.")?.split('.').next());
+        let total = names.collect::<BTreeSet<_>>().len() as u64;
+        let is_long = total >= MANY;
+        Far(is_long.then(|| RefCell::new((Progress::new(global, true), 0))), total)
+    }
+
+    fn one_more(&self) {
+        if let Some(far) = &self.0 {
+            let (progress, done) = &mut *far.borrow_mut();
+            *done += 1;
+            // Who cannot be told learns the end.
+            let _ = progress.show(Step { doing: "checking", done: *done, total: Some(self.1) });
+        }
+    }
+}
+
 /// The pid in the lock of this configuration's spool: an address held by it is ours.
-fn spool_holder(path: &std::path::Path) -> Option<u32> {
+fn spool_holder(path: &Path) -> Option<u32> {
     let directory = crate::config::spool_directory(path)?;
     std::fs::read_to_string(directory.join("lock")).ok()?.trim().parse().ok()
 }
@@ -105,9 +141,9 @@ fn ask_freshdesk(global: &Global, config: &Config, answer: &mut Check) {
             // `freshdesk 401: the key …` is read as a sentence here.
             let reason = reason.trim_start_matches("freshdesk ").replacen(": ", ", ", 1);
             let finding = Finding::error("freshdesk", format!("{host} says {reason}"));
-            let waiting = waiting(global).map(|count| format!(". {count} waiting")).unwrap_or_default();
+            let waiting = waiting(global).map(|count| format!(" {count} waiting.")).unwrap_or_default();
             answer.found(finding.help(format!(
-                "key: Profile settings > View API key. Envelopes wait, nothing is lost{waiting}"
+                "key: Profile settings > View API key. Envelopes wait, nothing is lost.{waiting}"
             )));
         }
         Err(other) => {
@@ -159,7 +195,7 @@ fn compare_form(config: &Config, client: &Client, host: &str, answer: &mut Check
     if compared.findings.is_empty() {
         answer.good(format!("ticket form: {} fields, what it requires is filled", form.fields.len()));
     }
-    compared.findings.into_iter().for_each(|finding| answer.found(finding));
+    compared.findings.into_iter().for_each(|finding| answer.found_in_account(finding));
 }
 
 fn coloured(text: &str, screen: &Screen) -> String {

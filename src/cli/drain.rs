@@ -1,5 +1,6 @@
 //! `deskspool drain`: intake is paused, and what waits is delivered, before a host is moved.
 
+use super::aside::pause_target;
 use super::progress::{INTERRUPTED, Interrupts, Progress, Step};
 use super::render::{Screen, seconds};
 use super::{FINE, Failure, Global, NOT_FINE, Outcome};
@@ -95,7 +96,7 @@ fn pause(global: &Global, daemon: &Daemon) -> Result<(), Failure> {
         Some(said) if lasts(said) => format!("intake is {said} already"),
         _ => {
             let aside = Aside { what: "intake".to_owned(), reason: REASON.to_owned(), ..Aside::default() };
-            let answer = daemon.post("/pause", &serde_json::to_string(&aside)?)?;
+            let answer = daemon.post(&pause_target(), &serde_json::to_string(&aside)?)?;
             let answer: serde_json::Value = serde_json::from_str(&answer)?;
             answer["text"].as_str().unwrap_or_default().to_owned()
         }

@@ -14,6 +14,8 @@ pub struct AlertConfig {
     /// Where to post; part of it may be a secret, hence hidden.
     #[serde(deserialize_with = "url")]
     pub url: Option<Secret>,
+    /// Whether each matter gets a ticket in Freshdesk.
+    pub ticket: bool,
     /// An event that waits longer is worth an alert.
     #[serde(deserialize_with = "units::duration")]
     pub oldest_waiting: Duration,
@@ -21,13 +23,23 @@ pub struct AlertConfig {
 
 impl Default for AlertConfig {
     fn default() -> Self {
-        AlertConfig { command: Vec::new(), url: None, oldest_waiting: Duration::from_secs(900) }
+        AlertConfig {
+            command: Vec::new(),
+            url: None,
+            ticket: false,
+            oldest_waiting: Duration::from_secs(900),
+        }
     }
 }
 
 impl AlertConfig {
     /// Whether anybody is to be told.
     pub fn is_on(&self) -> bool {
+        self.ticket || self.sends()
+    }
+
+    /// Whether a message leaves the house.
+    pub fn sends(&self) -> bool {
         !self.command.is_empty() || self.url.is_some()
     }
 }
@@ -55,6 +67,7 @@ mod tests {
         check("oldest_waiting = \"1h\"", Some(false));
         check("command = [\"/usr/bin/logger\", \"-t\", \"deskspool\"]", Some(true));
         check("url = \"https://hooks.example.com/services/T0/B0\"", Some(true));
+        check("ticket = true", Some(true));
         check("url = \"hooks.example.com\"", None);
         check("url = \"https:///x\"", None);
         check("url = \"https://a/b c\"", None);

@@ -153,6 +153,7 @@ pub(super) fn facts(config: &Config) -> BTreeMap<String, String> {
     facts.insert("delivery.after_dead".to_owned(), format!("{:?}", delivery.after_dead).to_lowercase());
     facts.insert("status_page.listen".to_owned(), list(&config.status_page.listen));
     facts.insert("alert.command".to_owned(), list(&config.alert.command));
+    facts.insert("alert.ticket".to_owned(), config.alert.ticket.to_string());
     facts.insert("alert.oldest_waiting".to_owned(), show_duration(config.alert.oldest_waiting));
     facts.insert("privacy.redact".to_owned(), list(&config.privacy.redact));
     facts.insert("status_page.actions".to_owned(), config.status_page.actions.to_string());

@@ -38,8 +38,8 @@ impl Rooms {
         Ok(done)
     }
 
-    /// Pauses intake, delivery or a source; what that means.
-    pub fn pause(&self, aside: &Aside) -> Result<String, Refused> {
+    /// Pauses intake, delivery or a source; what that means. `by` is who wants it.
+    pub fn pause(&self, aside: &Aside, by: &str) -> Result<String, Refused> {
         let what = aside.what.as_str();
         let effect = match what {
             INTAKE => "platforms get 503 and keep their events".to_owned(),
@@ -51,10 +51,14 @@ impl Rooms {
             }
         };
         let until = self.until(aside);
-        self.pauses.pause(what, &aside.reason, until)?;
+        self.pauses.pause(what, (by, &aside.reason), until)?;
         self.dispatch.set_paused(self.pauses.of(DELIVERY).is_some());
         let ends = until.map(|until| format!(" until {until}")).unwrap_or_default();
-        log::warn!("paused what={what} reason={:?}{}", aside.reason, ends.replace(" until ", " until="));
+        log::warn!(
+            "paused what={what} by={by:?} reason={:?}{}",
+            aside.reason,
+            ends.replace(" until ", " until=")
+        );
         Ok(format!("{what} paused{ends}, {effect}"))
     }
 

@@ -91,7 +91,8 @@ impl Reader<'_> {
         let requester = envelope.and_then(|envelope| {
             catch_unwind(AssertUnwindSafe(|| (self.requester)(envelope))).ok().flatten()
         });
-        if let Some(redaction) = Redaction::of(&self.redact, envelope, requester.as_ref()) {
+        let event = envelope.and_then(|envelope| serde_json::from_slice(&envelope.body).ok());
+        if let Some(redaction) = Redaction::of(&self.redact, event.as_ref(), requester.as_ref()) {
             apply(&redaction);
         }
     }

@@ -6,7 +6,7 @@
 
 use super::view::{EnvelopeView, Row};
 use crate::freshdesk::write::Requester;
-use crate::spool::Envelope;
+use crate::status::Seen;
 use serde_json::Value;
 
 /// Stands for what is not shown.
@@ -16,18 +16,18 @@ const VALUE_CHARS_MIN: usize = 2;
 /// Digits in a row, or with signs that people write between them, from which on they are a phone number.
 const PHONE_DIGITS_MIN: usize = 7;
 
-/// What is hidden of one envelope.
-pub(super) struct Redaction<'a> {
+/// What is hidden of one event.
+pub struct Redaction<'a> {
     words: &'a [String],
     /// Longest first, so that a part never leaves the rest standing.
     values: Vec<String>,
 }
 
 impl<'a> Redaction<'a> {
-    /// None when nothing is to be hidden.
+    /// What `words` choose of an event and of who asks in it; none when nothing is to be hidden.
     pub(super) fn of(
         words: &'a [String],
-        envelope: Option<&Envelope>,
+        event: Option<&Value>,
         requester: Option<&Requester>,
     ) -> Option<Redaction<'a>> {
         if words.is_empty() {
@@ -46,9 +46,8 @@ impl<'a> Redaction<'a> {
             let digits = requester.phone.as_ref().filter(|_| words.iter().any(|word| word == "phone"));
             values.extend(digits.map(|phone| phone.trim_start_matches('+').to_owned()));
         }
-        let event = envelope.and_then(|envelope| serde_json::from_slice(&envelope.body).ok());
         if let Some(event) = event {
-            collect(&event, "", words, &mut values);
+            collect(event, "", words, &mut values);
         }
         let mut values: Vec<String> =
             values.iter().flat_map(|value| value.lines()).map(|line| line.trim().to_owned()).collect();
@@ -58,6 +57,17 @@ impl<'a> Redaction<'a> {
         Some(Redaction { words, values })
     }
 
+    /// The same where only the calls are known that would be made: who asks is in their bodies.
+    pub fn of_calls(words: &'a [String], event: Option<&Value>, bodies: &[&Value]) -> Option<Redaction<'a>> {
+        let asks = |key: &str| {
+            let mut values = bodies.iter().filter_map(|body| body.get(key)?.as_str());
+            values.next().map(str::to_owned)
+        };
+        let (name, email, phone) = (asks("name"), asks("email"), asks("phone"));
+        let requester = Requester { name, email, phone, external_id: asks("unique_external_id") };
+        Redaction::of(words, event, Some(&requester))
+    }
+
     pub(super) fn row(&self, row: &mut Row) {
         row.conversation = self.text(&row.conversation);
         row.event = self.plain(&row.event);
@@ -65,14 +75,20 @@ impl<'a> Redaction<'a> {
         row.last_error = row.last_error.take().map(|error| self.plain(&error));
     }
 
+    pub(super) fn seen(&self, line: &mut Seen) {
+        line.conversation = self.text(&line.conversation);
+        line.event = self.text(&line.event);
+        line.reason = self.plain(&line.reason);
+    }
+
     pub(super) fn view(&self, view: &mut EnvelopeView) {
         self.row(&mut view.row);
         view.will_do.iter_mut().for_each(|line| *line = self.text(line));
-        view.writes.iter_mut().for_each(|write| self.json(write, ""));
+        view.writes.iter_mut().for_each(|write| self.json(write));
         view.tries.iter_mut().for_each(|one| one.reason = self.plain(&one.reason));
         view.body = view.body.take().map(|body| match serde_json::from_str::<Value>(&body) {
             Ok(mut event) => {
-                self.json(&mut event, "");
+                self.json(&mut event);
                 event.to_string()
             }
             // Nobody can say where in it what is.
@@ -90,7 +106,7 @@ impl<'a> Redaction<'a> {
     }
 
     /// And without what looks like one of the chosen kind.
-    fn text(&self, text: &str) -> String {
+    pub fn text(&self, text: &str) -> String {
         let mut text = self.plain(text);
         if self.words.iter().any(|word| word == "email") {
             let is_address = |word: &str| word.contains('@') && word.contains('.');
@@ -105,18 +121,28 @@ impl<'a> Redaction<'a> {
         if self.words.iter().any(|word| word == "phone") { without_numbers(&text) } else { text }
     }
 
-    fn json(&self, value: &mut Value, path: &str) {
+    /// The same of all texts in a value, and without the chosen members.
+    pub fn json(&self, value: &mut Value) {
+        self.below(value, "");
+    }
+
+    /// Whether a member of this path is chosen: `event.contact.phone`.
+    pub fn hides(&self, path: &str) -> bool {
+        is_chosen(&format!(".{path}"), self.words)
+    }
+
+    fn below(&self, value: &mut Value, path: &str) {
         match value {
             Value::String(text) => *text = self.text(text),
             Value::Number(number) if self.values.contains(&number.to_string()) => *value = HIDDEN.into(),
-            Value::Array(list) => list.iter_mut().for_each(|one| self.json(one, path)),
+            Value::Array(list) => list.iter_mut().for_each(|one| self.below(one, path)),
             Value::Object(members) => {
                 for (name, one) in members.iter_mut() {
                     let path = format!("{path}.{name}");
                     if is_chosen(&path, self.words) {
                         *one = HIDDEN.into();
                     } else {
-                        self.json(one, &path);
+                        self.below(one, &path);
                     }
                 }
             }
@@ -224,7 +250,7 @@ mod tests {
         assert_eq!(redaction.text("from Ana & Co"), "from [hidden]");
         assert_eq!(redaction.text("<p>Ana &amp; Co</p>"), "<p>[hidden]</p>");
         let mut event = serde_json::json!({ "contact": { "address": { "street": "Calle 1" }, "n": 7 }, "who": "Ana & Co" });
-        redaction.json(&mut event, "");
+        redaction.json(&mut event);
         assert_eq!(event, serde_json::json!({ "contact": { "address": HIDDEN, "n": 7 }, "who": HIDDEN }));
         assert!(Redaction::of(&[], None, Some(&requester)).is_none());
     }

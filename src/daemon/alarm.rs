@@ -1,13 +1,11 @@
 //! The thread that tells somebody: it compares what needs a person with what it has told, and remembers that in the
 //! spool.
 
-use crate::alert::{Board, Limits, Message, SendError, matters, run_command};
+use crate::alert::{Board, Limits, Matter, Message, SendError, matters, run_command};
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::freshdesk::poster::Poster;
 use crate::spool::{QueueError, Spool};
-use crate::status::Snapshot;
-use std::collections::BTreeMap;
 use std::io;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,8 +16,11 @@ use super::Daemon;
 
 /// How often it is looked.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
-/// The ring in the spool's history that is one row: what is open.
-const RING: u8 = b'a';
+/// How soon again at most, when a ticket waits for its turn.
+const SOON: Duration = Duration::from_secs(1);
+/// The ring in the spool's history that is two rows: what is open, and its tickets.
+pub(super) const RING: u8 = b'a';
+const OPEN: u64 = 0;
 
 /// The thread `alert`.
 pub(super) struct Alarm {
@@ -34,11 +35,12 @@ impl Alarm {
         let life = move || {
             loop {
                 let Some(daemon) = daemon.upgrade() else { return };
-                if let Err(error) = daemon.alarm() {
+                let again = daemon.alarm().unwrap_or_else(|error| {
                     log::warn!("alerts not looked for error={:?}", error.to_string());
-                }
+                    LOOK_EVERY
+                });
                 drop(daemon);
-                if stopped.recv_timeout(LOOK_EVERY) != Err(RecvTimeoutError::Timeout) {
+                if stopped.recv_timeout(again.clamp(SOON, LOOK_EVERY)) != Err(RecvTimeoutError::Timeout) {
                     return;
                 }
             }
@@ -59,40 +61,40 @@ impl Alarm {
 }
 
 impl Daemon {
-    /// Looks once: what needs a person is told, what needs nobody any more too.
-    fn alarm(&self) -> Result<(), QueueError> {
+    /// Looks once: what needs a person is told, what needs nobody any more too. When to look again.
+    fn alarm(&self) -> Result<Duration, QueueError> {
         let config = self.current.lock().unwrap_or_else(PoisonError::into_inner).config.clone();
         if !config.alert.is_on() {
-            return Ok(());
+            return Ok(LOOK_EVERY);
         }
         let rooms = &self.rooms;
-        let snapshot = self.snapshot()?;
-        let gaps = rooms.tally.usual_gaps()?;
-        look((&rooms.spool, rooms.clock.now()), &snapshot, &gaps, &config)
+        let limits = Limits { oldest_waiting: config.alert.oldest_waiting };
+        let matters = matters(&self.snapshot()?, &rooms.tally.usual_gaps()?, limits);
+        if config.alert.sends() {
+            look((&rooms.spool, rooms.clock.now()), &matters, &config)?;
+        }
+        match config.alert.ticket {
+            true => self.alert_tickets(&config, &matters),
+            false => Ok(LOOK_EVERY),
+        }
     }
 }
 
-fn look(
-    (spool, now): (&Spool, Timestamp),
-    snapshot: &Snapshot,
-    gaps: &BTreeMap<String, Duration>,
-    config: &Config,
-) -> Result<(), QueueError> {
-    let limits = Limits { oldest_waiting: config.alert.oldest_waiting };
+fn look((spool, now): (&Spool, Timestamp), matters: &[Matter], config: &Config) -> Result<(), QueueError> {
     let mut board = remembered(spool)?;
-    let has_changed =
-        board.update(now, &matters(snapshot, gaps, limits), &mut |message| tell(config, message));
+    let has_changed = board.update(now, matters, &mut |message| tell(config, message));
     if has_changed {
         let row = serde_json::to_vec(&board).expect("a board holds nothing that JSON cannot");
-        spool.put_period(RING, 0, row)?;
+        spool.put_period(RING, OPEN, row)?;
         spool.flush_queue()?;
     }
     Ok(())
 }
 
 fn remembered(spool: &Spool) -> Result<Board, QueueError> {
-    let rows = spool.periods(RING, 0)?;
-    Ok(rows.first().and_then(|(_, row)| serde_json::from_slice(row).ok()).unwrap_or_default())
+    let rows = spool.periods(RING, OPEN)?;
+    let row = rows.iter().find(|(number, _)| *number == OPEN);
+    Ok(row.and_then(|(_, row)| serde_json::from_slice(row).ok()).unwrap_or_default())
 }
 
 /// By every way there is; the first that fails fails it.

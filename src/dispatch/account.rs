@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 /// The window of Freshdesk's limits.
-const WINDOW: Duration = Duration::from_secs(60);
+pub(super) const WINDOW: Duration = Duration::from_secs(60);
 /// Calls the account's other users are left with; below it we wait for the next window.
 const REMAINING_MIN: u64 = 2;
 /// How long we step back when others have used the budget up.

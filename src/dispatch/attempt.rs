@@ -2,8 +2,9 @@
 
 use super::{Delivery, Dispatch, Noted, Orders, Planned, marker};
 use crate::clock::Timestamp;
+use crate::freshdesk::Desk;
 use crate::freshdesk::outcome::{Cause, Looked, Outcome};
-use crate::freshdesk::write::{Requester, Write};
+use crate::freshdesk::write::Write;
 use crate::spool::{Change, Doubt, Id, Lease, QueueError, Ran};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -11,7 +12,7 @@ use std::time::Duration;
 /// Attempts before age alone makes us give up: after a long outage everything gets its chances.
 const ATTEMPTS_MIN: u32 = 5;
 /// Looks in vain before a write is repeated.
-const LOOKS_MIN: u32 = 2;
+pub const LOOKS_MIN: u32 = 2;
 /// Panics of the same envelope before it is buried.
 const PANICS_MAX: usize = 3;
 const PANICKED: &str = "bug: panicked";
@@ -191,7 +192,7 @@ impl Attempt<'_> {
             self.pause_if_told(Some(doubt))?;
         }
         self.begin()?;
-        let outcome = self.send(write, &marker);
+        let outcome = send(&*self.orders.desk, (write, self.ticket), &marker);
         self.judge(outcome)?;
         (self.dispatch.observer)(&self.lease.envelope, &Noted::Wrote(write));
         Ok(())
@@ -214,18 +215,6 @@ impl Attempt<'_> {
         Err(self.deferred(self.lease.attempts, self.after(left), doubt, reason))
     }
 
-    /// What the write came to; `None` when it is done and concerns no ticket.
-    fn send(&self, write: &Write, marker: &str) -> Option<Outcome> {
-        let outcome = match (write, self.ticket) {
-            (Write::CreateTicket(fields), _) => self.orders.desk.create_ticket(fields, marker),
-            (Write::AddNote(note), Some(ticket)) => self.orders.desk.add_note(ticket, note, marker),
-            (Write::UpdateTicket(update), Some(ticket)) => self.orders.desk.update_ticket(ticket, update),
-            (Write::AddNote(_) | Write::UpdateTicket(_), None) => no_ticket(),
-            (Write::PutContact(contact), _) => return self.orders.desk.put_contact(contact).err(),
-        };
-        Some(outcome)
-    }
-
     /// Is what may have been sent already there? `None` when it may be sent (again).
     fn look(&mut self, write: &Write, marker: &str, doubt: Doubt) -> Go<Option<u64>> {
         let now = self.dispatch.clock.now();
@@ -236,23 +225,8 @@ impl Attempt<'_> {
             let reason = "cut off while sending, will look before resending".to_owned();
             return Err(self.deferred(self.lease.attempts, safe_from, Some(doubt), reason));
         }
-        let looked = match (write, self.ticket) {
-            // Done twice it is as done once, and nothing of an earlier attempt is under way any more.
-            (Write::PutContact(_), _) => return Ok(None),
-            // So is this, but what an agent has changed since is not changed back when it was done.
-            (Write::UpdateTicket(update), Some(ticket)) => {
-                match self.orders.desk.find_update(ticket, update) {
-                    Looked::Absent => return Ok(None),
-                    looked => looked,
-                }
-            }
-            (Write::UpdateTicket(_), None) => return Ok(None),
-            (Write::CreateTicket(fields), _) => self.find_ticket(&fields.requester, marker, doubt.since),
-            (Write::AddNote(note), Some(ticket)) => {
-                self.orders.desk.find_follow_up(ticket, note, marker, doubt.since)
-            }
-            (Write::AddNote(_), None) => Looked::Absent,
-        };
+        let desk = &*self.orders.desk;
+        let Some(looked) = looked(desk, (write, self.ticket), marker, doubt.since) else { return Ok(None) };
         match looked {
             Looked::Found { ticket } => {
                 self.dispatch.account().answered();
@@ -291,10 +265,6 @@ impl Attempt<'_> {
                 Err(Stop(Change::Buried { doubt: Some(doubt), ran: Some(self.ran()), reason }))
             }
         }
-    }
-
-    fn find_ticket(&self, requester: &Requester, marker: &str, since: Timestamp) -> Looked {
-        self.orders.desk.find_ticket(requester, marker, since)
     }
 
     fn begin(&mut self) -> Go<()> {
@@ -434,6 +404,39 @@ pub(super) fn in_doubt(lease: &Lease, at: Timestamp) -> Doubt {
 fn last_sent(lease: &Lease, doubt: Doubt) -> Timestamp {
     let last = lease.tries.last().filter(|last| last.is_cut_off());
     last.map_or(doubt.since, |last| doubt.since.max(last.at))
+}
+
+/// What a write to its conversation's ticket came to; `None` when it is done and concerns no ticket.
+pub(super) fn send(desk: &dyn Desk, (write, ticket): (&Write, Option<u64>), marker: &str) -> Option<Outcome> {
+    let outcome = match (write, ticket) {
+        (Write::CreateTicket(fields), _) => desk.create_ticket(fields, marker),
+        (Write::AddNote(note), Some(ticket)) => desk.add_note(ticket, note, marker),
+        (Write::UpdateTicket(update), Some(ticket)) => desk.update_ticket(ticket, update),
+        (Write::AddNote(_) | Write::UpdateTicket(_), None) => no_ticket(),
+        (Write::PutContact(contact), _) => return desk.put_contact(contact).err(),
+    };
+    Some(outcome)
+}
+
+/// Looks whether a write is there; `None` when it need not be looked for, because it may be sent again.
+pub(super) fn looked(
+    desk: &dyn Desk,
+    (write, ticket): (&Write, Option<u64>),
+    marker: &str,
+    since: Timestamp,
+) -> Option<Looked> {
+    Some(match (write, ticket) {
+        // Done twice it is as done once, and nothing of an earlier attempt is under way any more.
+        (Write::PutContact(_), _) | (Write::UpdateTicket(_), None) => return None,
+        // So is this, but what an agent has changed since is not changed back when it was done.
+        (Write::UpdateTicket(update), Some(ticket)) => match desk.find_update(ticket, update) {
+            Looked::Absent => return None,
+            looked => looked,
+        },
+        (Write::CreateTicket(fields), _) => desk.find_ticket(&fields.requester, marker, since),
+        (Write::AddNote(note), Some(ticket)) => desk.find_follow_up(ticket, note, marker, since),
+        (Write::AddNote(_), None) => Looked::Absent,
+    })
 }
 
 fn no_ticket() -> Outcome {

@@ -10,6 +10,7 @@
 
 mod account;
 mod attempt;
+mod beside;
 pub mod mapping;
 #[cfg(test)]
 mod simulation;
@@ -18,6 +19,8 @@ mod tests;
 mod together;
 
 pub use account::{Account, Permit, Trouble};
+pub use attempt::LOOKS_MIN;
+pub use beside::{Aside, Beside};
 pub use together::WAITS_FOR_MORE;
 
 use crate::backoff::{Backoff, Dice};
@@ -409,9 +412,13 @@ type Pages = Rc<RefCell<Vec<(Calls, Duration)>>>;
 
 /// The marker of one write of one envelope: `ds-` and 20 characters, unique per spool.
 pub fn marker(identity: &[u8; 16], id: Id, step: u32) -> String {
+    marker_of(&[identity, &id.to_be_bytes(), &step.to_be_bytes()])
+}
+
+/// The marker of a write that these parts tell from all others.
+pub fn marker_of(parts: &[&[u8]]) -> String {
     const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
-    let hash = hash_of(&[identity, &id.to_be_bytes(), &step.to_be_bytes()]);
-    let mut bits = u128::from_be_bytes(hash);
+    let mut bits = u128::from_be_bytes(hash_of(parts));
     let mut marker = String::from("ds-");
     for _ in 0..20 {
         marker.push(char::from(ALPHABET[(bits >> 123) as usize]));

@@ -68,7 +68,7 @@ fn a_note_needs_less_proof() {
 fn refusals_are_told_with_field_and_code() {
     let errors = r#"{"description":"Validation failed","errors":[{"field":"phone","message":"+57 is wrong",
         "code":"invalid_value"}]}"#;
-    let phone = "phone is invalid (requester.phone, invalid_value)";
+    let phone = "phone is invalid (requester.phone)";
     check(answer(400, &[], errors), TICKET, &format!("rejected: freshdesk 400: {phone}"));
     check(answer(409, &[], errors), TICKET, &format!("rejected: freshdesk 409: {phone}"));
     check(answer(400, &[], "<html>"), TICKET, "rejected: freshdesk 400: refused without a reason");

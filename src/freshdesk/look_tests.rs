@@ -100,7 +100,7 @@ fn absence_needs_all_lists_read_to_their_end() {
 #[test]
 fn a_requester_whom_freshdesk_does_not_know_has_no_tickets() {
     check(&by_email(), vec![no_contact("email")], Looked::Absent, &[list(1)]);
-    let reason = "freshdesk 400: order_by is invalid (invalid_value)".to_owned();
+    let reason = "freshdesk 400: order_by is invalid".to_owned();
     check(&by_email(), vec![no_contact("order_by")], Looked::Undecidable { reason }, &[list(1)]);
 }
 

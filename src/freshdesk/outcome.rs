@@ -21,7 +21,7 @@ pub enum Outcome {
     },
     /// Surely not done and never will be as it stands: dead until an admin mends the mapping.
     Rejected {
-        /// One line for admins: `freshdesk 400: phone is invalid (requester.phone, invalid_value)`.
+        /// One line for admins: `freshdesk 400: phone is invalid (requester.phone)`.
         reason: String,
     },
     /// Bytes left the house and no answer told what became of them: look before sending again.

@@ -1,4 +1,5 @@
-//! Freshdesk's error bodies in our words: `freshdesk 400: phone is invalid (requester.phone, invalid_value)`.
+//! Freshdesk's error bodies in our words: `freshdesk 400: phone is invalid (requester.phone)`. A code that has no words
+//! of ours is told itself.
 //!
 //! **Invariant:** only names of fields and codes are taken from the answer, and only when they look like
 //! names. Freshdesk's `message` is never read: it quotes customers ("no contact matching ana@example.com").
@@ -8,6 +9,8 @@ use serde_json::Value;
 
 /// More than these are counted, not listed.
 const LISTED_MAX: usize = 3;
+/// What a code means that is not documented.
+const REFUSED: &str = "was refused";
 
 /// One line for a body with `errors` or a `code`, or with nothing useful.
 pub(super) fn explain(status: u16, body: Option<&Value>, subject: Subject) -> String {
@@ -79,7 +82,7 @@ pub(super) fn meaning(code: &str) -> &'static str {
         "max_agents_reached" => "the account has no agent seat left",
         "password_lockout" => "the agent of this API key is locked out",
         "password_expired" => "the agent's password has expired",
-        _ => "was refused",
+        _ => REFUSED,
     }
 }
 
@@ -91,10 +94,13 @@ struct FieldError {
 impl FieldError {
     fn words(&self, subject: Subject) -> String {
         let code = self.code.as_deref().unwrap_or("no code");
-        let Some(field) = &self.field else { return format!("a field {} ({code})", meaning(code)) };
-        match setting(field, subject) {
-            Some(setting) => format!("{field} {} ({setting}, {code})", meaning(code)),
-            None => format!("{field} {} ({code})", meaning(code)),
+        let meaning = meaning(code);
+        let field = self.field.as_deref().unwrap_or("a field");
+        let setting = self.field.as_deref().and_then(|field| setting(field, subject));
+        let code = (meaning == REFUSED).then(|| code.to_owned());
+        match [setting, code].into_iter().flatten().collect::<Vec<_>>().join(", ") {
+            nothing if nothing.is_empty() => format!("{field} {meaning}"),
+            more => format!("{field} {meaning} ({more})"),
         }
     }
 }
@@ -173,22 +179,18 @@ mod tests {
             let body = json!({"description": "Validation failed", "errors": [error]});
             check(400, body, Subject::NewTicket, &format!("freshdesk 400: {expect}"));
         };
-        one("phone", "invalid_value", "phone is invalid (requester.phone, invalid_value)");
+        one("phone", "invalid_value", "phone is invalid (requester.phone)");
         one(
             "unique_external_id",
             "datatype_mismatch",
-            "unique_external_id has the wrong type (requester.external_id, datatype_mismatch)",
+            "unique_external_id has the wrong type (requester.external_id)",
         );
-        one("type", "missing_field", "type is missing (ticket.type, missing_field)");
-        one(
-            "cf_order",
-            "missing_field",
-            "cf_order is missing (ticket.custom_fields.cf_order, missing_field)",
-        );
+        one("type", "missing_field", "type is missing (ticket.type)");
+        one("cf_order", "missing_field", "cf_order is missing (ticket.custom_fields.cf_order)");
         one(
             "custom_fields.cf_x",
             "invalid_field",
-            "custom_fields.cf_x is not a field of this form (ticket.custom_fields.cf_x, invalid_field)",
+            "custom_fields.cf_x is not a field of this form (ticket.custom_fields.cf_x)",
         );
         one("subject", "brand_new_code", "subject was refused (ticket.subject, brand_new_code)");
     }
@@ -213,8 +215,7 @@ mod tests {
             400,
             json!({"errors": errors}),
             Subject::NoteOn(7),
-            "freshdesk 400: cf_1 is missing (note.cf_1, missing_field), cf_2 is missing (note.cf_2, \
-             missing_field), cf_3 is missing (note.cf_3, missing_field), and 2 more",
+            "freshdesk 400: cf_1 is missing (note.cf_1), cf_2 is missing (note.cf_2), cf_3 is missing (note.cf_3), and 2 more",
         );
     }
 

@@ -139,7 +139,7 @@ impl Page {
 
     fn set_pause(&self, form: &Form) -> Result<Answer, Refusal> {
         match form.get("do") {
-            "pause" => self.rooms.pause(&aside(form)?)?,
+            "pause" => self.rooms.pause(&aside(form)?, "the status page")?,
             _ => self.rooms.resume(form.get("what"))?,
         };
         Ok(see("/"))

@@ -10,6 +10,7 @@ use super::{PREVIEW, Page, Refusal, act, envelope, page, ticket};
 use crate::clock::spell;
 use crate::config::{Finding, SourceText};
 use crate::control::view::{Filter, Row};
+use crate::control::{HIDDEN, Redaction};
 use crate::dispatch::mapping::stored;
 use crate::source::{self, Source};
 use crate::spool::{Entry, Envelope};
@@ -119,7 +120,7 @@ impl Page {
              <section class=\"card becomes\"><h2>In Freshdesk</h2><div id=made aria-live=polite>{made}</div></section></form>",
             self.token_field(),
             escape(&look.pick),
-            events_side(&offers, &event, &look),
+            events_side(&offers, (&event, &self.hidden_words()), &look),
             editor(name, &look, &written),
             preset.map(preset_text).unwrap_or_default(),
         ))
@@ -189,7 +190,18 @@ impl Page {
         if events.is_empty() {
             return "<p class=empty>There are no events in it.</p>".to_owned();
         }
-        events.iter().map(|event| one_event(event, look.shows)).collect()
+        let words = self.hidden_words();
+        let understood = event.understood();
+        let shown = |mut event: EventTrial| {
+            hide(&mut event, &words, understood.as_ref());
+            one_event(&event, look.shows)
+        };
+        events.into_iter().map(shown).collect()
+    }
+
+    /// What nobody is shown, `privacy.redact`.
+    fn hidden_words(&self) -> std::sync::Arc<[String]> {
+        self.rooms.daemon.read().unwrap_or_else(std::sync::PoisonError::into_inner).redact.clone()
     }
 
     fn nothing_yet(&self, name: &str, pick: &str) -> String {
@@ -204,6 +216,28 @@ impl Page {
             escape(base),
             escape(name)
         )
+    }
+}
+
+impl Event {
+    /// As JSON, where it can be read.
+    fn understood(&self) -> Option<Value> {
+        match self {
+            Event::None => None,
+            Event::Request(request) => trial::understood(request),
+            Event::Envelope(found) => serde_json::from_slice(&found.1.body).ok(),
+        }
+    }
+}
+
+/// Hides what `privacy.redact` chooses in what becomes of an event.
+fn hide(trial: &mut EventTrial, words: &[String], event: Option<&Value>) {
+    let bodies: Vec<&Value> = trial.calls.iter().map(|call| &call.body).collect();
+    let Some(redaction) = Redaction::of_calls(words, event, &bodies) else { return };
+    trial.calls.iter_mut().for_each(|call| redaction.json(&mut call.body));
+    trial.why = trial.why.take().map(|why| redaction.text(&why));
+    for (name, value) in trial.explanation.asked.iter_mut().flat_map(|asked| &mut asked.values) {
+        *value = if redaction.hides(name) { HIDDEN.to_owned() } else { redaction.text(value) };
     }
 }
 
@@ -224,7 +258,7 @@ fn checked(is_set: bool) -> &'static str {
     if is_set { " checked" } else { "" }
 }
 
-fn events_side(offers: &[Offer], event: &Event, look: &Look) -> String {
+fn events_side(offers: &[Offer], (event, words): (&Event, &[String]), look: &Look) -> String {
     let buttons = offers.iter().map(|offer| {
         let pressed = if offer.pick == look.pick { " aria-current=true" } else { "" };
         format!("<li><button name=pick value={}{pressed}>{}</button></li>", offer.pick, escape(&offer.label))
@@ -240,7 +274,7 @@ fn events_side(offers: &[Offer], event: &Event, look: &Look) -> String {
         Event::Envelope(found) => &found.1.body,
     };
     let is_own = look.pick == "own";
-    let text = if is_own || body.is_empty() { String::new() } else { said(body, look.shows) };
+    let text = if is_own || body.is_empty() { String::new() } else { said((body, event), words, look.shows) };
     let text = if text.is_empty() { text } else { format!("<pre tabindex=0>{}</pre>", escape(&text)) };
     let open = if is_own { " open" } else { "" };
     format!(
@@ -317,11 +351,18 @@ fn preset_text(name: &str) -> String {
     )
 }
 
-/// What came, or its shape.
-fn said(body: &[u8], shows: bool) -> String {
+/// What came, without what nobody is shown; or its shape.
+fn said((body, event): (&[u8], &Event), words: &[String], shows: bool) -> String {
+    let understood = event.understood();
+    let redaction = Redaction::of_calls(words, understood.as_ref(), &[]);
     let text = match (serde_json::from_slice::<Value>(body), shows) {
-        (Ok(event), true) => envelope::pretty(&event),
+        (Ok(mut event), true) => {
+            redaction.inspect(|redaction| redaction.json(&mut event));
+            envelope::pretty(&event)
+        }
         (Ok(event), false) => envelope::pretty(&envelope::redacted(&event)),
+        // Nobody can say where in it what is.
+        (Err(_), true) if redaction.is_some() => HIDDEN.to_owned(),
         (Err(_), true) => String::from_utf8_lossy(body).into_owned(),
         (Err(_), false) => format!("{} bytes that are not JSON", body.len()),
     };

@@ -375,12 +375,13 @@ fn source_views(tallies: &BTreeMap<String, SourceTally>, spool: &Spool, now: Tim
     views.into_values().collect()
 }
 
-/// `: migrating, resumes in 2h`.
+/// ` by ana: migrating, resumes in 2h`.
 fn said(pause: &Pause, now: Timestamp) -> String {
+    let by = if pause.by.is_empty() { String::new() } else { format!(" by {}", pause.by) };
     let reason = if pause.reason.is_empty() { String::new() } else { format!(": {}", pause.reason) };
     let ends =
         pause.until.map(|until| format!(", resumes in {}", spell(Timestamp(until).since(now).as_secs())));
-    reason + &ends.unwrap_or_default()
+    by + &reason + &ends.unwrap_or_default()
 }
 
 fn paused_need(what: &str, pause: &Pause, now: Timestamp) -> Need {

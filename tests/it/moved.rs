@@ -3,7 +3,7 @@
 use crate::harness::daemon::Daemon;
 use crate::harness::events::{delivered, message};
 use crate::harness::log::Log;
-use crate::harness::{PATIENCE, Verb, World, sandbox};
+use crate::harness::{PATIENCE, USER, Verb, World, sandbox};
 use deskspool::sandbox::{Effect, Fault, Sandbox};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -172,7 +172,7 @@ fn a_drain_pauses_intake_and_says_how_it_ended() {
     assert_eq!(daemon.post("/in/chat", "chat-secret", &message("ana", 1)).status, 503);
     let mut child = spawn(world.command(&["drain"]));
     let said = Log::of(child.stderr.take().unwrap());
-    said.wait_for("intake is paused: draining already", 0, PATIENCE).expect("it says so");
+    said.wait_for(&format!("intake is paused by {USER}: draining already"), 0, PATIENCE).expect("it says so");
     interrupt(&child);
     let ended = child.wait_with_output().unwrap();
     assert_eq!(ended.status.code(), Some(130));

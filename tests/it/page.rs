@@ -282,6 +282,34 @@ fn a_mapping_is_tried_on_real_events_and_what_it_prints_can_be_pasted() {
 }
 
 #[test]
+fn a_preview_shows_nobody_what_is_to_be_hidden() {
+    let desk = sandbox();
+    let mut world = World::new(&desk);
+    world.set("privacy", "redact", "[\"email\", \"phone\", \"address\"]");
+    let daemon = with_actions(&mut world).start();
+    let form = "text=Where+is+it%3F&email=ana%40example.com&phone=%2B573001112233&address=Calle+9";
+    let headers = [("Content-Type", "application/x-www-form-urlencoded"), ("Authorization", "chat-secret")];
+    let answer = crate::harness::post(daemon.address, "/in/chat", &headers, form.as_bytes()).unwrap();
+    assert_eq!(answer.status, 200);
+    daemon.chat(
+        "{\"text\":\"Write to eva@example.com\",\"email\":\"eva@example.com\",\"address\":\"Calle 9\"}",
+    );
+    let token = token_of(&seen(&daemon, "/preview/chat"));
+    let text = "[source.chat]\npreset = \"generic@1\"\nsecret = \"s\"\n\
+        keep_if = \"event.email != 'x' and event.text\"\n";
+    for pick in ["r1", "r2"] {
+        let fields = [("token", token.as_str()), ("pick", pick), ("text", text), ("shows", "1")];
+        let body = posted(&daemon, "/preview/chat", &fields).body;
+        assert!(body.contains("becomes this") && body.contains("[hidden]"), "{body}");
+        for word in ["example.com", "573001112233", "Calle"] {
+            assert!(!body.contains(word), "{pick} shows {word}: {body}");
+        }
+        assert!(body.contains("Where is it?") || body.contains("Write to [hidden]"), "{body}");
+    }
+    daemon.stop();
+}
+
+#[test]
 fn a_mapping_is_tried_on_what_lies_in_the_spool_and_on_what_is_pasted() {
     let desk = sandbox();
     desk.set_down(true).unwrap();
@@ -361,7 +389,7 @@ fn verbs_are_for_all_that_a_list_shows_and_nothing_that_came_later() {
     assert_eq!(world.queue("dropped").len(), 1);
     assert_eq!(act(&[("do", "pause"), ("what", "intake"), ("reason", "migrating")]).0, 303);
     assert_eq!(daemon.page("/readyz").status, 503);
-    assert!(daemon.page("/").body.contains("intake: migrating; platforms get 503"));
+    assert!(daemon.page("/").body.contains("intake by the status page: migrating; platforms get 503"));
     assert_eq!(act(&[("do", "resume"), ("what", "intake")]).0, 303);
     assert_eq!(daemon.page("/readyz").status, 200);
     assert_eq!(act(&[("do", "resume"), ("what", "intake")]).0, 400);

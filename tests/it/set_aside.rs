@@ -1,7 +1,7 @@
 //! `hold`, `release`, `pause`, `resume`: what an admin sets aside for a while, and what comes back.
 
 use crate::harness::events::message;
-use crate::harness::{Daemon, PATIENCE, World, sandbox};
+use crate::harness::{Daemon, PATIENCE, USER, World, sandbox};
 use serde_json::Value;
 
 fn said(world: &World, arguments: &[&str]) -> String {
@@ -80,9 +80,10 @@ fn a_paused_intake_sends_platforms_away_and_survives_a_restart() {
     assert_eq!(daemon.post("/in/chat", "chat-secret", &message("ana", 0)).status, 503);
     let status = world.run(&["status"]);
     assert_eq!(status.code, 1, "{status:?}");
-    assert!(status.out.contains("  intake     paused: migrating, resumes in 1h"), "{}", status.out);
+    let by = format!("by {USER}: migrating, resumes in 1h");
+    assert!(status.out.contains(&format!("  intake     paused {by}")), "{}", status.out);
     let need = status.out.lines().last().unwrap_or_default();
-    assert!(need.starts_with("  1 paused    intake: migrating, resumes in 1h"), "{}", status.out);
+    assert!(need.starts_with(&format!("  1 paused    intake {by}")), "{}", status.out);
     assert!(need.ends_with("deskspool resume intake"), "{}", status.out);
     assert_eq!(said(&world, &["resume", "intake"]), "intake resumed\n");
     let again = world.run(&["resume", "intake"]);

@@ -6,45 +6,56 @@
 //! `UPDATE_GOLDEN=1` writes the files anew.
 
 use crate::harness::events::message;
-use crate::harness::{Daemon, World, sandbox};
+use crate::harness::{Daemon, Verb, World, sandbox};
 use deskspool::sandbox::Sandbox;
 use std::fmt::Write;
 use std::path::Path;
 
 /// 2025-11-21T08:01:13Z.
-const MORNING: u64 = 1_763_712_073;
+pub const MORNING: u64 = 1_763_712_073;
 const MINUTE: u64 = 60;
 
 /// A session: what was typed and what came.
-struct Session<'a> {
+pub struct Session<'a> {
     name: &'static str,
     world: &'a World,
     text: String,
 }
 
 impl<'a> Session<'a> {
-    fn new(name: &'static str, world: &'a World) -> Session<'a> {
+    pub fn new(name: &'static str, world: &'a World) -> Session<'a> {
         Session { name, world, text: String::new() }
     }
 
+    /// Goes on in another world.
+    pub fn at(&mut self, world: &'a World) -> &mut Self {
+        self.world = world;
+        self
+    }
+
     /// What happens between the verbs, for the reader.
-    fn note(&mut self, what: &str) -> &mut Self {
+    pub fn note(&mut self, what: &str) -> &mut Self {
         let _ = writeln!(self.text, "# {what}\n");
         self
     }
 
     /// Types a line.
-    fn run(&mut self, line: &str) -> &mut Self {
+    pub fn run(&mut self, line: &str) -> &mut Self {
         let arguments: Vec<&str> = line.split_whitespace().collect();
         self.run_words(line, &arguments)
     }
 
     /// The same when a word has blanks.
-    fn run_words(&mut self, line: &str, arguments: &[&str]) -> &mut Self {
-        let said = self.world.run(arguments);
+    pub fn run_words(&mut self, line: &str, arguments: &[&str]) -> &mut Self {
+        self.said(line, &self.world.run(arguments))
+    }
+
+    /// What was typed otherwise, and what came.
+    pub fn said(&mut self, line: &str, said: &Verb) -> &mut Self {
         let _ = writeln!(self.text, "$ deskspool {line}");
         for (sign, text) in [("", &said.out), ("! ", &said.err)] {
-            text.lines().for_each(|line| {
+            named(text, &self.world.path("")).lines().for_each(|line| {
+                let line = if sign.is_empty() { line } else { without_time(line) };
                 let _ = writeln!(self.text, "{}", format!("{sign}{line}").trim_end());
             });
         }
@@ -56,17 +67,17 @@ impl<'a> Session<'a> {
     }
 
     /// Compares with the file, or writes it.
-    fn end(&mut self) {
-        let text = named(&self.text, &self.world.path(""));
+    pub fn end(&mut self) {
         let path = format!("tests/cli/{}.txt", self.name);
         if std::env::var_os("UPDATE_GOLDEN").is_some() {
-            std::fs::write(&path, &text).expect("the golden can be written");
+            std::fs::write(&path, &self.text).expect("the golden can be written");
         }
         let golden = std::fs::read_to_string(&path).unwrap_or_default();
-        let differs = golden.lines().zip(text.lines()).find(|(wanted, said)| wanted != said);
+        let differs = golden.lines().zip(self.text.lines()).find(|(wanted, said)| wanted != said);
         assert!(
-            golden == text,
-            "{path} (UPDATE_GOLDEN=1 writes it anew), first difference:\n{differs:#?}\nall:\n{text}"
+            golden == self.text,
+            "{path} (UPDATE_GOLDEN=1 writes it anew), first difference:\n{differs:#?}\nall:\n{}",
+            self.text
         );
     }
 }
@@ -79,12 +90,21 @@ fn named(text: &str, directory: &Path) -> String {
     let text = replaced(&text, "127.0.0.1:", "PORT", |c| c.is_ascii_digit());
     let text = replaced(&text, "\"pid\":", "PID", |c| c.is_ascii_digit());
     let text = replaced(&text, "(pid ", "PID", |c| c.is_ascii_digit());
+    let text = replaced(&text, "in use by pid ", "PID (NAME)", |c| c != '\n');
     // How much is on disk depends on which records went there together.
     let text = replaced(&text, "_seconds\":null,\"bytes\":", "BYTES", |c| c.is_ascii_digit());
+    let text = replaced(&text, ", ds-", "MARKER", |c| c.is_ascii_alphanumeric());
     let text = replaced(&text, "\"ds-", "MARKER", |c| c.is_ascii_alphanumeric());
     let text = replaced(&text, "\"spool\":\"", "IDENTITY", |c| c.is_ascii_hexdigit());
     let text = replaced(&text, " writable, ", "FREE", |c| c.is_ascii_digit());
     replaced(&text, " will be made, ", "FREE", |c| c.is_ascii_digit())
+}
+
+/// A line of a daemon's log, which begins with a time that does not stand.
+fn without_time(line: &str) -> &str {
+    let (time, rest) = line.split_at_checked("2026-11-21T08:00:00Z ".len()).unwrap_or(("", line));
+    let is_time = time.ends_with("Z ") && time.starts_with(|c: char| c.is_ascii_digit());
+    if is_time { rest } else { line }
 }
 
 /// Puts `name` in place of the signs behind every `before`.
@@ -113,7 +133,7 @@ fn world(desk: &Sandbox) -> World {
 }
 
 /// The daemon, with a clock that stands.
-fn at(world: &World, seconds: u64) -> Daemon {
+pub fn at(world: &World, seconds: u64) -> Daemon {
     world.write();
     let seconds = seconds.to_string();
     Daemon::start(world.command(&["serve", "--clock", &seconds, "--clock-stands"]))

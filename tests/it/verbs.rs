@@ -58,7 +58,7 @@ fn status_is_one_screen_and_says_whether_it_needs_you() {
     assert_eq!(words(&status.out, "broken")[2..], ["1", "0", "0", "0", "0", "0", "1"]);
     let need = status.out.lines().last().unwrap();
     assert!(need.starts_with("  1 dead ") && need.ends_with("deskspool queue --state dead"), "{need}");
-    assert!(need.contains("broken: freshdesk 400: type is invalid (ticket.type, "), "{need}");
+    assert!(need.contains("broken: freshdesk 400: type is invalid (ticket.type)"), "{need}");
     let json: serde_json::Value = serde_json::from_str(&world.run(&["status", "--json"]).out).unwrap();
     assert_eq!((&json["spool"]["dead"], &json["needs_you"][0]["count"]), (&1.into(), &1.into()), "{json}");
     daemon.stop();
@@ -245,7 +245,7 @@ fn check_asks_freshdesk_unless_told_not_to() {
         desk.address()
     );
     assert!(wrong.out.contains(&says), "{}", wrong.out);
-    let key = "= key: Profile settings > View API key. Envelopes wait, nothing is lost\n";
+    let key = "= key: Profile settings > View API key. Envelopes wait, nothing is lost.\n";
     assert!(wrong.out.contains(key), "{}", wrong.out);
     let calls = desk.requests().len();
     let offline = world.run(&["check", "--offline"]);

@@ -54,9 +54,7 @@ impl ScriptedDesk {
             Answer::Deferred(cause, not_before) => {
                 Outcome::Deferred { not_before, cause, reason: "scripted".into() }
             }
-            Answer::Rejected => {
-                Outcome::Rejected { reason: "freshdesk 400: type is invalid (type, invalid_value)".into() }
-            }
+            Answer::Rejected => Outcome::Rejected { reason: "freshdesk 400: type is invalid (type)".into() },
             Answer::Panics => {
                 drop(books);
                 panic!("scripted panic")

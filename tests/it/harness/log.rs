@@ -27,7 +27,8 @@ impl Log {
         let read = move || {
             let mut reader = BufReader::new(stream);
             let mut line = Vec::new();
-            while reader.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
+            // A terminal's end is an error, and what came before it counts.
+            while reader.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) || !line.is_empty() {
                 let text = String::from_utf8_lossy(&line).trim_end().to_owned();
                 writing.change(|lines| lines.lines.push(text));
                 line.clear();

@@ -22,6 +22,8 @@ use tempfile::TempDir;
 pub const PATIENCE: Duration = Duration::from_secs(60);
 /// The key of every sandbox here.
 pub const KEY: &str = "sandbox-key";
+/// Who types.
+pub const USER: &str = "ana";
 /// The binary under test.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_deskspool");
 
@@ -144,12 +146,13 @@ impl World {
         self.surround(command)
     }
 
-    fn surround(&self, mut command: Command) -> Command {
+    /// A command that runs the binary somehow, in this world.
+    pub fn surround(&self, mut command: Command) -> Command {
         STRAY.iter().for_each(|name| {
             command.env_remove(name);
         });
         command.arg("--config").arg(self.config()).arg("--socket").arg(self.socket());
-        command.env("NO_COLOR", "1").stdin(Stdio::null());
+        command.env("NO_COLOR", "1").env("SUDO_USER", USER).stdin(Stdio::null());
         command
     }
 
