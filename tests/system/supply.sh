@@ -7,7 +7,8 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
 ok() { echo "ok $1"; }
-not_ok() { echo "not ok $1: $2"; }
+# On one line, as that is what is kept of it.
+not_ok() { echo "not ok $1: $(tr '\n' ' ' <<<"$2")"; }
 deny() { cargo-deny --locked --config "$1" check "${@:2}" >"$scratch/said" 2>&1; }
 
 command -v cargo-deny >/dev/null || { not_ok "cargo deny" "not installed: packaging/tool cargo-deny 0.20.2 --no-default-features" && exit 1; }
