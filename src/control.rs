@@ -253,7 +253,7 @@ impl Rooms {
                 Ok(String::new())
             }
             (Method::Get, "/refused") => Ok(self.refused(query)),
-            (Method::Get, "/follow") => events::live(self.tally.recent(), query, self.clock.now()),
+            (Method::Get, "/follow") => events::live(&self.reader(), self.tally.recent(), query),
             (Method::Get, _) => self.reader().answer(path, query)?.ok_or(Refused::NotFound),
             (Method::Post, "/import") => {
                 let mut lines = String::new();

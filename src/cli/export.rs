@@ -45,7 +45,7 @@ Examples:
   deskspool export --state delivered           history, for people: it is not imported
 
 A host that goes on delivering delivers what the other one delivers, too: pause delivery or stop the
-daemon before. Without a daemon the spool itself is read.
+daemon before. Without a daemon the spool itself is read. privacy.redact hides nothing here.
 One object per line, by its \"type\":
   head          format, version, spool (its identity), exported_at, waiting
   conversation  conversation (hash), ticket, used_ms; only without filters

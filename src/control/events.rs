@@ -42,8 +42,9 @@ impl Past {
             Cursor::Settled(from) => {
                 let page = reader.spool.history(from)?;
                 for (id, settled) in &page {
-                    let row = Row::settled(*id, settled, now);
-                    seen.extend(self.passing(&row, now, || settled_lines(*id, settled)));
+                    let mut row = Row::settled(*id, settled, now);
+                    reader.hide(None, |redaction| redaction.row(&mut row));
+                    seen.extend(self.passing(&row, now, || settled_lines(*id, settled, &row)));
                 }
                 Some(page.last().map_or("waiting/0".to_owned(), |(last, _)| format!("settled/{}", last + 1)))
             }
@@ -56,6 +57,7 @@ impl Past {
                 page.last().map(|(last, ..)| format!("waiting/{}", last + 1))
             }
         };
+        reader.hide(None, |redaction| seen.iter_mut().for_each(|line| redaction.seen(line)));
         let mut text: String = seen.iter().map(|line| json(line) + "\n").collect();
         text.push_str(&serde_json::json!({ "next": next }).to_string());
         text.push('\n');
@@ -79,10 +81,12 @@ fn filter_of(query: &str) -> Result<Filter, Refused> {
 
 /// What came since line `after`, and first a line that says what to ask for next time. Without `after` nothing but
 /// that line.
-pub(super) fn live(recent: &Recent, query: &str, now: Timestamp) -> Result<String, Refused> {
+pub(super) fn live(reader: &Reader<'_>, recent: &Recent, query: &str) -> Result<String, Refused> {
+    let now = reader.clock.now();
     let filter = filter_of(query)?;
     let after = parameter(query, "after").parse::<u64>().ok();
-    let (next, lines) = recent.since(after);
+    let (next, mut lines) = recent.since(after);
+    reader.hide(None, |redaction| lines.iter_mut().for_each(|line| redaction.seen(line)));
     let mut text = serde_json::json!({ "next": next }).to_string() + "\n";
     for line in lines.iter().filter(|line| passes(&filter, line, now) && mentions(&filter, line)) {
         text.push_str(&json(line));
@@ -117,12 +121,12 @@ fn mentions(filter: &Filter, line: &Seen) -> bool {
     filter.passes_beside_time(&row)
 }
 
-fn settled_lines(id: Id, settled: &Settled) -> Vec<Seen> {
+fn settled_lines(id: Id, settled: &Settled, row: &Row) -> Vec<Seen> {
     let base = Seen {
         id: Some(id),
         source: settled.source.clone(),
-        conversation: settled.conversation.clone(),
-        event: settled.event_id.clone(),
+        conversation: row.conversation.clone(),
+        event: row.event.clone(),
         ..Seen::default()
     };
     let mut lines = vec![base.clone().at(settled.received_at).what("accepted")];

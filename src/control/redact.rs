@@ -6,6 +6,7 @@
 
 use super::view::{EnvelopeView, Row};
 use crate::freshdesk::write::Requester;
+use crate::status::Seen;
 use serde_json::Value;
 
 /// Stands for what is not shown.
@@ -24,7 +25,7 @@ pub struct Redaction<'a> {
 
 impl<'a> Redaction<'a> {
     /// What `words` choose of an event and of who asks in it; none when nothing is to be hidden.
-    pub fn of(
+    pub(super) fn of(
         words: &'a [String],
         event: Option<&Value>,
         requester: Option<&Requester>,
@@ -56,11 +57,28 @@ impl<'a> Redaction<'a> {
         Some(Redaction { words, values })
     }
 
+    /// The same where only the calls are known that would be made: who asks is in their bodies.
+    pub fn of_calls(words: &'a [String], event: Option<&Value>, bodies: &[&Value]) -> Option<Redaction<'a>> {
+        let asks = |key: &str| {
+            let mut values = bodies.iter().filter_map(|body| body.get(key)?.as_str());
+            values.next().map(str::to_owned)
+        };
+        let (name, email, phone) = (asks("name"), asks("email"), asks("phone"));
+        let requester = Requester { name, email, phone, external_id: asks("unique_external_id") };
+        Redaction::of(words, event, Some(&requester))
+    }
+
     pub(super) fn row(&self, row: &mut Row) {
         row.conversation = self.text(&row.conversation);
         row.event = self.plain(&row.event);
         row.requester = row.requester.take().map(|requester| self.text(&requester));
         row.last_error = row.last_error.take().map(|error| self.plain(&error));
+    }
+
+    pub(super) fn seen(&self, line: &mut Seen) {
+        line.conversation = self.text(&line.conversation);
+        line.event = self.text(&line.event);
+        line.reason = self.plain(&line.reason);
     }
 
     pub(super) fn view(&self, view: &mut EnvelopeView) {

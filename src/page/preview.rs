@@ -12,7 +12,6 @@ use crate::config::{Finding, SourceText};
 use crate::control::view::{Filter, Row};
 use crate::control::{HIDDEN, Redaction};
 use crate::dispatch::mapping::stored;
-use crate::freshdesk::write::Requester;
 use crate::source::{self, Source};
 use crate::spool::{Entry, Envelope};
 use crate::status::listener::{Answer, Asked};
@@ -233,13 +232,8 @@ impl Event {
 
 /// Hides what `privacy.redact` chooses in what becomes of an event.
 fn hide(trial: &mut EventTrial, words: &[String], event: Option<&Value>) {
-    let asks = |key: &str| {
-        let mut values = trial.calls.iter().filter_map(|call| call.body.get(key)?.as_str());
-        values.next().map(str::to_owned)
-    };
-    let (name, email, phone) = (asks("name"), asks("email"), asks("phone"));
-    let requester = Requester { name, email, phone, external_id: asks("unique_external_id") };
-    let Some(redaction) = Redaction::of(words, event, Some(&requester)) else { return };
+    let bodies: Vec<&Value> = trial.calls.iter().map(|call| &call.body).collect();
+    let Some(redaction) = Redaction::of_calls(words, event, &bodies) else { return };
     trial.calls.iter_mut().for_each(|call| redaction.json(&mut call.body));
     trial.why = trial.why.take().map(|why| redaction.text(&why));
     for (name, value) in trial.explanation.asked.iter_mut().flat_map(|asked| &mut asked.values) {
@@ -360,7 +354,7 @@ fn preset_text(name: &str) -> String {
 /// What came, without what nobody is shown; or its shape.
 fn said((body, event): (&[u8], &Event), words: &[String], shows: bool) -> String {
     let understood = event.understood();
-    let redaction = Redaction::of(words, understood.as_ref(), None);
+    let redaction = Redaction::of_calls(words, understood.as_ref(), &[]);
     let text = match (serde_json::from_slice::<Value>(body), shows) {
         (Ok(mut event), true) => {
             redaction.inspect(|redaction| redaction.json(&mut event));

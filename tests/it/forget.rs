@@ -1,7 +1,7 @@
 //! `deskspool forget`: what is held about one person leaves the disk, everybody else's events are delivered as ever.
 
 use crate::harness::events::{delivered, message};
-use crate::harness::{Daemon, World, sandbox};
+use crate::harness::{Daemon, PATIENCE, World, sandbox};
 use serde_json::Value;
 use std::path::Path;
 
@@ -53,7 +53,7 @@ fn one_person_goes_and_all_others_arrive() {
     let asked = world.run(&["forget", "quilla@example.com"]);
     assert_eq!(asked.code, 2);
     assert!(asked.err.contains("add --yes to forget it without being asked"), "{asked:?}");
-    assert_eq!(world.queue("queued,deferred").len(), 6, "nothing has changed");
+    assert_eq!(world.queue("queued,deferred,in-flight").len(), 6, "nothing has changed");
 
     let done = daemon.eventually("nothing of hers is in flight", || {
         let done = world.run(&["forget", "Customer quilla", "--yes"]);
@@ -138,5 +138,33 @@ fn what_is_private_is_not_shown_but_delivered() {
     assert!(world.run(&["show", "1"]).out.contains("Customer quilla"));
     desk.set_down(false).expect("it comes back");
     daemon.eventually("it arrives whole", || (delivered(&desk.tickets(), "quilla") == [0]).then_some(()));
+    daemon.stop();
+}
+
+#[test]
+fn the_log_shows_no_number_that_is_to_be_hidden() {
+    let desk = sandbox();
+    let mut world = World::new(&desk);
+    world.set("privacy", "redact", "[\"phone\"]");
+    let lines = "preset = \"generic@1\"\nsecret = \"chat-secret\"\nconversation = \"{{ event.phone }}\"";
+    let daemon = world.source("chat", lines).start();
+    let from =
+        |number: u64| format!("{{\"text\":\"Hi\",\"phone\":\"+5730011122{number}\",\"name\":\"Ana\"}}");
+    daemon.chat(&from(33));
+    states(&world, &daemon, "delivered", 1);
+    let mut command = world.command(&["log", "-f"]);
+    let mut child = command.stdout(std::process::Stdio::piped()).spawn().expect("it starts");
+    let log = crate::harness::log::Log::of(child.stdout.take().expect("it is piped"));
+    log.wait_for("delivered", 0, PATIENCE).expect("the past");
+    daemon.chat(&from(44));
+    states(&world, &daemon, "delivered", 2);
+    log.wait_for("ticket 2", 0, PATIENCE).expect("what came since");
+    child.kill().expect("it is ours");
+    child.wait().expect("it is ours");
+    let text = log.all().join("\n") + &world.run(&["log", "--json"]).out;
+    assert!(text.contains("       2  accepted   chat        event sha256:"), "{text}");
+    assert!(text.contains("conversation [hidden]") && !text.contains("30011122"), "{text}");
+    // It goes to another host whole.
+    assert!(world.run(&["export", "--state", "delivered"]).out.contains("+573001112233"));
     daemon.stop();
 }
