@@ -477,7 +477,7 @@ pub fn drafts(
     bytes_max: usize,
 ) -> (Vec<EventDraft>, Option<DecodeError>) {
     match decode(&Posted { body: &body, headers: request.headers, bytes_max }) {
-        Ok(decoded) => (source.events(request, &decoded.value), None),
+        Ok(decoded) => (source.events(request, decoded.value), None),
         Err(error) => (vec![unreadable(source.name(), request.kind, body, error.to_string())], Some(error)),
     }
 }

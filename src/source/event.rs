@@ -70,8 +70,8 @@ pub struct EventDraft {
 }
 
 /// One event's place in its request.
-struct Element<'a> {
-    json: &'a Json,
+struct Element {
+    json: Arc<Json>,
     around: Surroundings,
 }
 
@@ -95,26 +95,26 @@ struct Names {
 impl Source {
     /// The events of a decoded body, in order. An empty array has none. An element that is no object is
     /// buried without losing the others; so is a body that is no object.
-    pub fn events(&self, request: &RequestContext<'_>, body: &Json) -> Vec<EventDraft> {
+    pub fn events(&self, request: &RequestContext<'_>, body: Json) -> Vec<EventDraft> {
         let mut batch = Batch { kept: self.kept(request), ..Batch::default() };
         let around = self.surroundings(request.kind, &batch.kept, request.received_at);
-        let split = match self.split(body, &around) {
+        let whole = |body, around| Element { json: Arc::new(body), around };
+        let split = match self.split(&body, &around) {
             Ok(split) => split,
-            Err(reason) => return vec![self.buried(&Element { json: body, around }, &mut batch, reason)],
+            Err(reason) => return vec![self.buried(&whole(body, around), &mut batch, reason)],
         };
-        let elements: Vec<&Json> = match (&split, body) {
-            (Some(list), _) => list.iter().collect(),
-            (None, Json::Array(elements)) => elements.iter().collect(),
-            (None, _) => vec![body],
-        };
-        if elements.len() > EVENTS_MAX {
-            let reason = format!("{} events in one request, at most {EVENTS_MAX}", elements.len());
-            return vec![self.buried(&Element { json: body, around }, &mut batch, reason)];
+        let count = split.as_ref().or(body.as_array()).map_or(1, Vec::len);
+        if count > EVENTS_MAX {
+            let reason = format!("{count} events in one request, at most {EVENTS_MAX}");
+            return vec![self.buried(&whole(body, around), &mut batch, reason)];
         }
-        let is_list = split.is_some() || body.is_array();
+        let elements = match (split, body) {
+            (Some(list), _) | (None, Json::Array(list)) => list,
+            (None, body) => return vec![self.draft(&whole(body, around), &mut batch)],
+        };
         let element = |(index, json)| {
-            let around = Surroundings { index: is_list.then_some(index), ..around.clone() };
-            self.draft(&Element { json, around }, &mut batch)
+            let around = Surroundings { index: Some(index), ..around.clone() };
+            self.draft(&whole(json, around), &mut batch)
         };
         elements.into_iter().enumerate().map(element).collect()
     }
@@ -178,11 +178,11 @@ impl Source {
         serde_json::to_value(list).ok()?.as_array().cloned()
     }
 
-    fn draft(&self, element: &Element<'_>, batch: &mut Batch) -> EventDraft {
+    fn draft(&self, element: &Element, batch: &mut Batch) -> EventDraft {
         if !element.json.is_object() {
             return self.buried(element, batch, "event is not an object".to_owned());
         }
-        let view = match self.view(Arc::new(element.json.clone()), &element.around) {
+        let view = match self.view(Arc::clone(&element.json), &element.around) {
             Ok(view) => view,
             Err(reason) => return self.buried(element, batch, format!("mapping: kind {reason}")),
         };
@@ -198,13 +198,13 @@ impl Source {
     }
 
     /// With ids and keys; the verdict is not decided yet.
-    fn identified(&self, element: &Element<'_>, batch: &mut Batch, names: Names) -> EventDraft {
+    fn identified(&self, element: &Element, batch: &mut Batch, names: Names) -> EventDraft {
         let (source, kind) = (self.name.as_bytes(), names.kind.as_bytes());
         let (dedupe, dedupe_window, event_id) = match &names.id {
             Some(id) => (hash16(&[b"id", source, kind, id.as_bytes()]), self.windows.id, shortened(id)),
             None => {
                 let thread = names.conversation.as_deref().unwrap_or_default();
-                let content = canonical(element.json);
+                let content = canonical(&element.json);
                 let first = hash16(&[b"content", source, kind, thread.as_bytes(), content.as_bytes()]);
                 let occurrence = batch.seen.entry(first).and_modify(|count| *count += 1).or_default();
                 let hash = hash16(&[&first, &occurrence.to_be_bytes()]);
@@ -222,13 +222,13 @@ impl Source {
             dedupe,
             dedupe_window,
             conversation,
-            body: serde_json::to_vec(element.json).expect("JSON that was read can be written"),
+            body: serde_json::to_vec(&*element.json).expect("JSON that was read can be written"),
             context: batch.kept.to_json(&element.around),
             verdict: Verdict::Keep,
         }
     }
 
-    fn buried(&self, element: &Element<'_>, batch: &mut Batch, reason: String) -> EventDraft {
+    fn buried(&self, element: &Element, batch: &mut Batch, reason: String) -> EventDraft {
         let kind = element.around.kind.clone();
         let draft = self.identified(element, batch, Names { kind, ..Names::default() });
         EventDraft { verdict: Verdict::Bury(reason), ..draft }

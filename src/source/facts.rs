@@ -54,13 +54,13 @@ struct Block<'a> {
 
 impl Block<'_> {
     fn walk(&mut self, value: &Value, path: &mut Vec<String>) {
-        if self.lines.len() >= self.ends_at {
-            return;
-        }
         match value.kind() {
             ValueKind::Undefined | ValueKind::None => {}
             ValueKind::Map if path.len() < 12 => {
                 for name in value.try_iter().into_iter().flatten() {
+                    if self.lines.len() >= self.ends_at {
+                        return;
+                    }
                     path.push(one_line(&name.to_string()));
                     self.walk(&member(value, &name), path);
                     path.pop();
@@ -82,6 +82,9 @@ impl Block<'_> {
             return self.push(&found.join(", "), path);
         }
         for (index, element) in elements.iter().enumerate() {
+            if self.lines.len() >= self.ends_at {
+                return;
+            }
             path.push((index + 1).to_string());
             self.walk(element, path);
             path.pop();

@@ -28,7 +28,10 @@ fn events(source: &Source, headers: &[(&str, &str)], body: &Json) -> Vec<EventDr
         pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     };
     let (headers, query) = (pairs(headers), pairs(&[("token", "s3cret"), ("lang", "es")]));
-    source.events(&RequestContext { kind: "k", headers: &headers, query: &query, received_at: NOW }, body)
+    source.events(
+        &RequestContext { kind: "k", headers: &headers, query: &query, received_at: NOW },
+        body.clone(),
+    )
 }
 
 fn plan(source: &Source, event: Json, ticket: Option<u64>) -> Result<Vec<Write>, String> {

@@ -83,7 +83,7 @@ impl World {
             Err(error) => return Results::NotUnderstood(error.to_string()),
         };
         let request = RequestContext { kind, headers, query, received_at: self.now };
-        let drafts = source.events(&request, &decoded.value);
+        let drafts = source.events(&request, decoded.value);
         let done: Vec<Done> = drafts.into_iter().map(|draft| self.deliver(&source, draft)).collect();
         Results::Events { done, tickets: self.tickets.len() as u64 }
     }

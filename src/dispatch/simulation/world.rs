@@ -1,6 +1,8 @@
 //! A simulated world: its clock, what is going to happen, the process with its workers, and its kills.
 
+mod agenda;
 mod life;
+mod told;
 
 use super::desk::{Account, Call, Fate, Reply, Weather};
 use super::judge::{Failed, Judge};
@@ -11,13 +13,14 @@ use crate::dispatch::{Dispatch, Planned, Step};
 use crate::freshdesk::outcome::Cause;
 use crate::freshdesk::write::{ContactFields, NoteFields, TicketFields, UpdateFields, Write};
 use crate::spool::{Change, Entry, Envelope, Id, Spool, State as Standing};
+use agenda::Happening;
 use life::Process;
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tempfile::TempDir;
+pub use told::Told;
 
 const START: Timestamp = Timestamp(1_763_712_000_000);
 const GUARD: Duration = Duration::from_secs(25);
@@ -54,24 +57,6 @@ pub struct Event {
     pub sick_until: Duration,
 }
 
-#[derive(Clone, Debug)]
-enum Happening {
-    Arrive,
-    Post(Box<Envelope>),
-    Done {
-        call: Call,
-        began: Duration,
-    },
-    /// By chance, or in the middle of a call.
-    Kill {
-        repeats: bool,
-    },
-    Restart,
-    Weather,
-    Admin,
-    Jump,
-}
-
 pub struct State {
     dice: Dice,
     account: Account,
@@ -104,51 +89,6 @@ pub struct State {
     markers: BTreeMap<String, Id>,
     told: Told,
     jumped_at: Duration,
-}
-
-/// What a world was like.
-#[derive(Clone, Debug, Default)]
-pub struct Told {
-    hours: u64,
-    events: u64,
-    calls: u64,
-    kills: u64,
-    restarts: u64,
-    jumps: u64,
-    outages: u64,
-    dead: u64,
-    doubles_excused: u64,
-    /// A hash of all that happened, in order.
-    pub history: u64,
-}
-
-impl fmt::Display for Told {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} hours, {} events, {} calls, {} kills, {} restarts, {} outages, {} clock jumps, {} dead, \
-             {} undecidable doubles, history {:016x}",
-            self.hours,
-            self.events,
-            self.calls,
-            self.kills,
-            self.restarts,
-            self.outages,
-            self.jumps,
-            self.dead,
-            self.doubles_excused,
-            self.history
-        )
-    }
-}
-
-impl Told {
-    fn note(&mut self, at: Duration, what: &str) {
-        for byte in at.as_millis().to_le_bytes().iter().chain(what.as_bytes()) {
-            // FNV-1a.
-            self.history = (self.history ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    }
 }
 
 pub struct World {
@@ -620,55 +560,5 @@ fn dead_letters(spool: &Spool) -> Vec<(Id, Entry)> {
                 .filter(|(_, entry, _)| entry.state == Standing::Dead)
                 .map(|(id, entry, _)| (id, entry)),
         );
-    }
-}
-
-impl Happening {
-    fn name(&self) -> &'static str {
-        match self {
-            Happening::Arrive => "arrive",
-            Happening::Post(_) => "post",
-            Happening::Done { .. } => "done",
-            Happening::Kill { .. } => "kill",
-            Happening::Restart => "restart",
-            Happening::Weather => "weather",
-            Happening::Admin => "admin",
-            Happening::Jump => "jump",
-        }
-    }
-}
-
-impl State {
-    fn schedule_at(&mut self, at: Duration, happening: Happening) {
-        self.serial += 1;
-        self.agenda.insert((at, self.serial), happening);
-    }
-
-    /// Again after a while, `hours` in the mean.
-    fn repeat(&mut self, now: Duration, hours: f64, happening: Happening) {
-        let after = -(1.0 - self.dice.throw()).ln() * hours * 3600.0;
-        self.schedule_at(now + Duration::from_secs_f64(after), happening);
-    }
-
-    fn take_due(&mut self, now: Duration) -> Option<Happening> {
-        let first = self.agenda.first_entry()?;
-        if first.key().0 > now { None } else { Some(first.remove()) }
-    }
-
-    /// Bad events are refused for what they are; sick ones fail for days.
-    fn judge_illness(&mut self, call: &Call, fate: &mut Fate, now: Duration) {
-        let (Some(text), Some(marker)) = (call.text(), call.marker()) else { return };
-        if !matches!(fate.reply, Reply::Fine) {
-            return;
-        }
-        let is_sick = || {
-            let event = self.markers.get(marker).and_then(|id| self.events.get(id));
-            event.is_some_and(|event| now < event.sick_until)
-        };
-        if text.starts_with("bad") {
-            (fate.reply, fate.done_after) = (Reply::Rejected, None);
-        } else if is_sick() {
-            (fate.reply, fate.done_after) = (Reply::Unknown("500"), None);
-        }
     }
 }
