@@ -188,8 +188,8 @@ fn line(step: Step<'_>, rate: Option<u64>, with_bar: bool) -> String {
     match step.total {
         Some(total) => {
             if with_bar {
-                let done = step.done.min(total) as usize;
-                let full = (done * BAR_CELLS).checked_div(total as usize).unwrap_or(BAR_CELLS);
+                let cells = (step.done.min(total) * BAR_CELLS as u64).checked_div(total);
+                let full = cells.map_or(BAR_CELLS, |cells| cells as usize);
                 line.push_str(&format!("{}{}  ", "█".repeat(full), "░".repeat(BAR_CELLS - full)));
             }
             line.push_str(&format!("{} left of {total}", total.saturating_sub(step.done)));

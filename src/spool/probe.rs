@@ -20,6 +20,8 @@ const SOUND: u8 = 0;
 const NOT_NOW: u8 = 10;
 /// Its bytes are wrong.
 const DAMAGED: u8 = 11;
+/// How a program ends that could not be loaded, and under some emulators one that is not there.
+const NOT_LOADED: i32 = 127;
 /// Rows read at a time.
 const PAGE: usize = 1024;
 
@@ -57,7 +59,7 @@ impl Probe {
         // It is us that systemd passed sockets to.
         command.env_remove("LISTEN_PID");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let status = command.spawn().and_then(|child| wait(child, patience));
+        let status = command.spawn().and_then(|child| wait(child, patience)).and_then(loaded);
         match status {
             // Without a probe the daemon must start all the same.
             Err(error) => {
@@ -71,6 +73,13 @@ impl Probe {
                 _ => Some(format!("the probe ended with {status}")),
             },
         }
+    }
+}
+
+fn loaded(status: Option<ExitStatus>) -> io::Result<Option<ExitStatus>> {
+    match status.and_then(|status| status.code()) {
+        Some(NOT_LOADED) => Err(io::Error::other("the program could not be loaded")),
+        _ => Ok(status),
     }
 }
 

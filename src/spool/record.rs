@@ -131,7 +131,8 @@ impl Record {
         if !Record::head_is_sound(identity, header) {
             return Err(Unreadable::Damaged);
         }
-        let end = HEADER_LENGTH + u32::from_le_bytes(length) as usize;
+        // On 32 bits a damaged length may be past all memory.
+        let end = HEADER_LENGTH.saturating_add(u32::from_le_bytes(length) as usize);
         let payload = bytes.get(HEADER_LENGTH..end).ok_or(Unreadable::Short)?;
         let tail = array::<16>(&header[12..28]);
         if checksum(identity, &tail, length, payload) != u32::from_le_bytes(array(&header[8..12])) {
@@ -238,6 +239,16 @@ mod tests {
         for length in 0..bytes.len() {
             assert_eq!(Record::decode(&IDENTITY, &bytes[..length]), Err(Unreadable::Short));
         }
+    }
+
+    #[test]
+    fn a_length_past_all_memory_is_short() {
+        let mut bytes = encoded(&IDENTITY);
+        let length = u32::MAX.to_le_bytes();
+        bytes[4..8].copy_from_slice(&length);
+        let check = head_check(&IDENTITY, &array(&bytes[12..28]), length);
+        bytes[18..20].copy_from_slice(&check);
+        assert_eq!(Record::decode(&IDENTITY, &bytes), Err(Unreadable::Short));
     }
 
     #[test]

@@ -152,11 +152,11 @@ impl Window<'_> {
                 Unreadable::Damaged
             }));
         }
-        let payload = u32::from_le_bytes(header[4..8].try_into().expect("four bytes")) as usize;
-        if offset + (HEADER_LENGTH + payload) as u64 > self.length {
+        let payload = u32::from_le_bytes(header[4..8].try_into().expect("four bytes"));
+        if offset + HEADER_LENGTH as u64 + u64::from(payload) > self.length {
             return Ok(Err(Unreadable::Short));
         }
-        Ok(Record::decode(identity, self.at_least(offset, HEADER_LENGTH + payload)?))
+        Ok(Record::decode(identity, self.at_least(offset, HEADER_LENGTH + payload as usize)?))
     }
 
     /// The first readable record at or after `offset`.

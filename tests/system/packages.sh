@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What packaging/build made: lintian's and rpm's opinion, what is inside, and the tarball and the .rpm installed, used and
 # removed in a real systemd. Prints "ok …" or "not ok …: why".
-# DESKSPOOL is the binary; MACHINE_ROOT the Debian to boot. Needs root, lintian, rpm, openssl, systemd-nspawn, mmdebstrap, python3.
+# DESKSPOOL is the binary; MACHINE_ROOT the Debian to boot. Needs root, lintian, piuparts, rpm, openssl, systemd-nspawn, mmdebstrap, python3.
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
 . tests/system/machine
@@ -24,7 +24,7 @@ fi
 wanted="etc/deskspool/deskspool.toml usr/bin/deskspool usr/lib/systemd/system/deskspool.service usr/lib/systemd/system/deskspool.socket
 usr/lib/sysusers.d/deskspool.conf usr/lib/tmpfiles.d/deskspool.conf usr/share/bash-completion/completions/deskspool
 usr/share/fish/vendor_completions.d/deskspool.fish usr/share/man/man5/deskspool.toml.5.gz usr/share/man/man8/deskspool.8.gz"
-for name in Caddyfile LICENSE.gz THIRD-PARTY.gz alerts.yml cloudflared.yml deskspool.toml nginx.conf tailscale.md; do
+for name in Caddyfile LICENSE.gz THIRD-PARTY.gz alerts.yml cloudflared.yml deskspool.cdx.json deskspool.toml nginx.conf tailscale.md; do
     wanted="$wanted usr/share/doc/deskspool/$name"
 done
 # lacks LIST WANTED…: what is not in it.
@@ -52,7 +52,15 @@ is "the licences of all crates are in it" "" \
 
 # --- in a real systemd ---
 root=${MACHINE_ROOT:-target/system/bookworm.tar}
-machine_root "$root" && machine_boot "$root" || { not_ok "a Debian to boot" "see above" && exit 1; }
+machine_root "$root" || { not_ok "a Debian to install in" "see above" && exit 1; }
+gzip -1 -c "$root" >"$scratch/root.tgz"
+if said=$(piuparts --no-upgrade-test --no-eatmydata --keep-sources-list -b "$scratch/root.tgz" -d bookworm "$deb" 2>&1); then
+    ok "piuparts: installed and purged, the .deb leaves nothing and touches nothing else"
+else
+    not_ok "piuparts: installed and purged, the .deb leaves nothing and touches nothing else" "$(grep -E 'ERROR|FAIL' -A 3 <<<"$said" | head -n 30)"
+fi
+rm "$scratch/root.tgz"
+machine_boot "$root" || { not_ok "a Debian to boot" "see above" && exit 1; }
 configure() {
     cat >"$machine_room/root/etc/deskspool/deskspool.toml" <<TOML
 [freshdesk]
@@ -90,6 +98,20 @@ nginx() {
         "$(machine "$ask -H 'Authorization: chat-secret' -d '{\"text\":\"hola\"}' https://hooks.acme.com/in/chat; $ask https://hooks.acme.com/; $ask https://hooks.acme.com/metrics" 2>&1)"
     machine 'systemctl stop nginx; rm /etc/nginx/conf.d/deskspool.conf'
 }
+# The same for Caddy, which makes its certificate itself: here by its own authority, as there is no network.
+caddy() {
+    shows "Caddy's example is valid" "Valid configuration" "$(machine 'caddy validate --adapter caddyfile --config /usr/local/share/doc/deskspool/Caddyfile' 2>&1)"
+    machine 'printf "{\n\tlocal_certs\n\tskip_install_trust\n\tadmin off\n}\n" | cat - /usr/local/share/doc/deskspool/Caddyfile >/root/Caddyfile
+        systemd-run --quiet --collect --unit=caddy-tried --setenv=HOME=/root caddy run --adapter caddyfile --config /root/Caddyfile'
+    local ask='curl -sS --insecure --resolve hooks.acme.com:443:127.0.0.1 -o /dev/null -w "%{http_code} "' tries=0
+    until [ "$(machine "$ask https://hooks.acme.com/" 2>/dev/null)" = "404 " ] || [ "$tries" -gt 50 ]; do
+        tries=$((tries + 1))
+        sleep 0.2
+    done
+    is "Caddy, as in the example: events pass, the rest does not" "200 404 404 " \
+        "$(machine "$ask -H 'Authorization: chat-secret' -d '{\"text\":\"hola\"}' https://hooks.acme.com/in/chat; $ask https://hooks.acme.com/; $ask https://hooks.acme.com/metrics" 2>&1)"
+    machine 'systemctl stop caddy-tried; rm /root/Caddyfile'
+}
 
 name=${tarball##*/} name=${name%.tar.gz}
 tar -C "$machine_room/root/root" -xzf "$tarball"
@@ -97,6 +119,7 @@ shows "the tarball installs" "Next: deskspool init" "$(machine "./$name/install.
 configure
 one_ticket "the tarball"
 nginx
+caddy
 shows "installed again over itself, it restarts and keeps the configuration" "upgraded and restarted sandbox-key" \
     "$(machine "./$name/install.sh" 2>&1 | tail -n 1) $(machine 'grep -o sandbox-key /etc/deskspool/deskspool.toml')"
 shows "uninstalled, it keeps the data" "kept: /etc/deskspool, /var/lib/deskspool" "$(machine "./$name/uninstall.sh" 2>&1)"

@@ -120,6 +120,15 @@ machine "curl -sS -o /dev/null -H 'Authorization: wrong' -d '{}' http://127.0.0.
 shows "journalctl -p warning has the refused request" "event refused" "$(machine 'journalctl -u deskspool -p warning -o cat')"
 is "journalctl -p warning leaves out what is well" "" "$(machine 'journalctl -u deskspool -p warning -o cat' | grep -E 'event accepted|attempt delivered')"
 shows "what is well has priority info" "event accepted" "$(machine 'journalctl -u deskspool PRIORITY=6 -o cat')"
+# fields OUTCOME: of the last entry that journalctl finds by it.
+fields() {
+    machine "journalctl -u deskspool DESKSPOOL_OUTCOME=$1 -o json -n 1" | python3 -c '
+import json, sys
+entry = json.loads(sys.stdin.readline() or "{}")
+print(*(entry.get(name, "-") for name in ["PRIORITY", "SYSLOG_IDENTIFIER", "DESKSPOOL_SOURCE", "DESKSPOOL_ID", "DESKSPOOL_TICKET"]))'
+}
+is "journalctl finds a delivery by its fields" "6 deskspool generic 1 1" "$(fields delivered)"
+is "and a refused request" "4 deskspool chat - -" "$(fields refused)"
 
 # --- reload ---
 machine 'sed -i "s/^rate_per_minute.*/rate_per_minute = 90000/" /etc/deskspool/deskspool.toml'

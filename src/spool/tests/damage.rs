@@ -3,7 +3,7 @@
 use super::super::record::Record;
 use super::super::segment::{self, Met};
 use super::super::*;
-use super::cuts::{scratch, seed, watched};
+use super::cuts::{cases, scratch, seed, watched};
 use super::disk::TestDisk;
 use super::lives::{Plan, World, limits};
 use crate::backoff::Dice;
@@ -195,11 +195,12 @@ fn changed_bytes_cost_only_the_records_they_hit_and_are_told() {
     let seed = seed();
     let mut dice = Dice::seeded(seed);
     let base = Arc::new(Base::new(seed));
-    for trial in 0..TRIALS {
+    let trials = cases(TRIALS);
+    for trial in 0..trials {
         let (base, trial_seed) = (base.clone(), dice.next_u64());
         if let Err(wrong) = watched(move || base.trial(trial_seed)) {
             panic!("SEED={seed}, trial {trial}: {wrong}");
         }
     }
-    println!("{TRIALS} trials over {} files", base.files.len());
+    println!("{trials} trials over {} files", base.files.len());
 }

@@ -3,7 +3,7 @@
 //! The process is this test binary, told by an environment variable to be the child.
 
 use super::super::*;
-use super::cuts::{scratch, seed};
+use super::cuts::{cases, scratch, seed};
 use super::lives::limits;
 use super::{RAN, START};
 use crate::backoff::Dice;
@@ -167,7 +167,8 @@ fn what_was_said_before_a_kill_holds_after_it() {
     let mut dice = Dice::seeded(seed);
     let directory = scratch();
     let mut told = Told { next: 1, ..Told::default() };
-    for _ in 0..ROUNDS {
+    let rounds = cases(ROUNDS);
+    for _ in 0..rounds {
         let mut child = Command::new(std::env::current_exe().expect("this binary"))
             .args(["--exact", "spool::tests::kills::child", "--nocapture", "--test-threads=1"])
             .env(SPOOL, directory.path().join("spool"))
@@ -193,5 +194,5 @@ fn what_was_said_before_a_kill_holds_after_it() {
         told.has.clear();
     }
     let waiting = told.known.values().filter(|known| **known == Known::Put).count();
-    println!("{ROUNDS} kills, {} events, {waiting} left; SEED={seed}", told.next - 1);
+    println!("{rounds} kills, {} events, {waiting} left; SEED={seed}", told.next - 1);
 }

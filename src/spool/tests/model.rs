@@ -1,5 +1,6 @@
 //! Random lives of a spool against a plain map.
 
+use super::cuts::cases;
 use super::*;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -205,7 +206,7 @@ fn compare(rig: &mut Rig, model: &Model) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: u32::try_from(cases(48)).expect("few"), max_shrink_iters: 200, ..ProptestConfig::default() })]
     #[test]
     fn a_spool_is_a_map_with_memory(actions in prop::collection::vec(action(), 1..60)) {
         let mut rig = Rig::with(Limits { disk_free_min: 0, ..Limits::default() });

@@ -47,7 +47,7 @@ fn a_queue_that_makes_its_opener_fail_panic_or_hang_is_set_aside_and_rebuilt() {
 
 #[test]
 fn a_queue_that_cannot_be_tried_or_is_sound_stays() {
-    for script in ["exit 0", "exit 10"] {
+    for script in ["exit 0", "exit 10", "exit 127"] {
         let mut rig = Rig::new();
         rig.put_many(0..3);
         rig.close();
