@@ -57,7 +57,7 @@ fn a_queue_that_cannot_be_tried_or_is_sound_stays() {
     let mut rig = Rig::new();
     rig.put_many(0..3);
     rig.close();
-    let nobody = Probe { program: "/nonexistent".into(), ..probe("", Duration::ZERO).unwrap() };
+    let nobody = Probe { program: "/nonexistent".into(), ..probe("", Duration::from_secs(60)).unwrap() };
     rig.open_on(|ground| ground.probe = Some(nobody));
     assert_eq!((rig.recovery.queue_set_aside.as_ref(), rig.recovery.waiting), (None, 3));
 }
