@@ -16,7 +16,6 @@ use crate::gate::{PEER_HEADER, PING_TARGET};
 use crate::pauses::Pauses;
 use crate::source::{EventDraft, RequestContext, Source, Sources, Verdict};
 use crate::spool::{Envelope, PutError, Receipt, Spool, hash_of};
-use crate::status::passed::Passed;
 use crate::status::refused::{NO_SOURCE, Refused, brought, masked};
 use crate::status::{Count, Seen, Tally};
 use crate::verify::{Evidence, Handshake, Refusal};
@@ -312,14 +311,14 @@ impl Intake {
                 Verdict::Ignore(ref reason) => {
                     log::debug!("event filtered source={source} event={} reason={reason:?}", draft.event_id);
                     filtered += 1;
-                    self.tally.pass_over(Passed {
-                        at: incoming.received_at,
+                    let seen = Seen {
                         source: source.to_owned(),
                         event: draft.event_id,
                         kind: draft.kind,
-                        is_duplicate: false,
-                        why: reason.clone(),
-                    });
+                        reason: reason.clone(),
+                        ..Seen::default()
+                    };
+                    self.tally.recent().add(seen.at(incoming.received_at).what("filtered"));
                     continue;
                 }
             };
@@ -334,7 +333,7 @@ impl Intake {
             self.tally.meters().answered(source, took);
             return reply(incoming.request, answer);
         }
-        let (put_at, count) = (self.clock.monotonic(), envelopes.len());
+        let put_at = self.clock.monotonic();
         let (tally, clock, source) = (self.tally.clone(), self.clock.clone(), source.to_owned());
         self.spool.put(envelopes, move |result| {
             let now = clock.monotonic();
@@ -344,17 +343,10 @@ impl Intake {
             }
             tally.meters().answered(&source, took);
             let answer = account(&tally, &source, result.as_ref()).unwrap_or(answer);
-            let duplicates = result.as_ref().map_or(0, |receipt| receipt.duplicates);
-            // In a request of many, nobody says which.
-            let known = if count == 1 { event.as_str() } else { "" };
-            for _ in 0..duplicates {
-                let (at, source, event) = (incoming.received_at, source.clone(), known.to_owned());
-                tally.pass_over(Passed { at, source, event, is_duplicate: true, ..Passed::default() });
-            }
-            reply(incoming.request, answer);
             if let Ok(receipt) = &result {
                 remember(&tally, clock.now(), &source, (&names, receipt));
             }
+            reply(incoming.request, answer);
             log_put(&source, &event, (bytes, took), &result);
         });
     }

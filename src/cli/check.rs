@@ -69,6 +69,7 @@ pub fn run(global: &Global, args: &CheckArgs, screen: &mut Screen) -> Outcome {
         Some(_) => answer.skipped("freshdesk: not asked, systemd passes credentials to the service only"),
         None => {}
     }
+    answer.sort();
     if global.json {
         let lines = answer.lines.iter().map(crate::config::check::Line::to_json);
         for line in lines {

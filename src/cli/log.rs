@@ -42,11 +42,11 @@ Examples:
   deskspool log -n 0 --json > log.jsonl
 
 It says what history and the waiting envelopes know, for spool.keep_delivered: accepted, delivered, deferred,
-unknown, rejected, dead, dropped; -f also duplicate, refused and held. --state, --since and --until judge a line, not
+unknown, rejected, dead, dropped; -f also duplicate, filtered, refused and held. --state, --since and --until judge a line, not
 where its envelope stands now: queued finds accepted, deferred finds unknown too, dead finds rejected too.
 What else the daemon says is in its own log: journalctl -u deskspool; what was turned away: deskspool refused.
 --json: {\"at\":…,\"at_ms\":N,\"what\":…,\"id\":N,\"source\":…,\"conversation\":…,\"event\":…,\"attempt\":N,
-\"took_seconds\":N,\"ticket\":N,\"reason\":…} per line
+\"took_seconds\":N,\"ticket\":N,\"reason\":…} per line, \"kind\":… where it was filtered
 Exit codes: 0 fine, 2 usage, 3 neither daemon nor spool can be read, 130 interrupted.";
 
 /// The line of a page that says where to go on.
@@ -195,7 +195,7 @@ fn render(seen: &Seen, screen: &Screen) -> String {
     facts.extend(seen.ticket.map(|ticket| format!("ticket {ticket}")));
     facts.extend(seen.took_seconds.map(|took| format!("{took:.2}s")));
     facts.extend(Some(one_line(&seen.reason, 200)).filter(|reason| !reason.is_empty()));
-    if seen.what == "accepted" || seen.what == "duplicate" {
+    if ["accepted", "duplicate", "filtered"].contains(&seen.what.as_str()) {
         let named = [("event", &seen.event), ("conversation", &seen.conversation)];
         let named = named.into_iter().filter(|(_, name)| !name.is_empty());
         facts.extend(named.map(|(what, name)| format!("{what} {}", one_line(name, NAME_CHARS_MAX))));

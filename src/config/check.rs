@@ -140,6 +140,15 @@ impl Check {
         }
     }
 
+    /// What has a place in a file comes first, then the worst, as the findings of the files alone are sorted.
+    pub fn sort(&mut self) {
+        self.lines.sort_by_key(|line| match line {
+            Line::Good(_) | Line::Skipped(_) => (0, Severity::Error),
+            Line::Found(finding) if finding.place.is_some() => (1, Severity::Error),
+            Line::Found(finding) => (2, finding.severity),
+        });
+    }
+
     /// How many findings are of this severity.
     pub fn count(&self, severity: Severity) -> usize {
         let is = |line: &&Line| matches!(line, Line::Found(finding) if finding.severity == severity);

@@ -188,7 +188,13 @@ impl Transport for UnixTransport {
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
         self.stream.set_read_timeout(timeout.not_zero().map(|after| *after))?;
         let input = self.buffers.input_append_buf();
-        let read = self.stream.read(input)?;
+        // A socket with a deadline is not read on after a signal; who interrupts is heard when the answer is there.
+        let read = loop {
+            match self.stream.read(input) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => break read?,
+            }
+        };
         self.buffers.input_appended(read);
         Ok(read > 0)
     }

@@ -1,5 +1,6 @@
 //! The alerts' tickets, carried out: each write's beginning is in the spool before it is made, and what may have been
-//! made is looked for, so that a crash opens no second one.
+//! made is looked for, so that a crash opens no second one. Where the queue was lost and rebuilt from the journal, which
+//! knows of no alerts, what is still open gets a ticket anew.
 
 use super::Daemon;
 use super::alarm::RING;
@@ -60,13 +61,13 @@ impl Daemon {
             Ok(write) => write,
             Err(reason) => return self.refused(tickets, index, &reason).map(|()| None),
         };
-        let ticket = &tickets.0[index];
-        let (number, since) = (ticket.number, Timestamp(ticket.since));
-        let marker = self.alert_marker(ticket);
+        let before = tickets.0[index].clone();
+        let (number, since) = (before.number, Timestamp(before.since));
+        let marker = self.alert_marker(&before);
         let aside = Aside { write: &write, ticket: number, marker: &marker, since };
-        let wait = if ticket.is_in_doubt() {
+        let wait = if before.is_in_doubt() {
             self.look_for(&aside, tickets, index)?
-        } else if ticket.step == Step::Resolve && self.is_closed(number) {
+        } else if before.step == Step::Resolve && self.is_closed(number) {
             self.arrived(number.unwrap_or_default(), tickets, index);
             None
         } else {
@@ -79,7 +80,10 @@ impl Daemon {
                 Beside::NotFor(wait) => return Ok(Some(wait)),
             }
         };
-        self.keep_tickets(tickets)?;
+        // A look that came to nothing; a write that did is not done, and its beginning was kept.
+        if !before.is_in_doubt() || tickets.0[index] != before {
+            self.keep_tickets(tickets)?;
+        }
         Ok(wait)
     }
 

@@ -9,6 +9,7 @@ use desk::{Answer, ScriptedDesk};
 use std::collections::VecDeque;
 use tempfile::TempDir;
 
+mod beside;
 mod desk;
 mod together;
 

@@ -4,8 +4,8 @@
 use super::html::{self, escape, list_of};
 use super::list::state_pill;
 use super::{Page, Refusal};
+use crate::status::Seen;
 use crate::status::listener::Asked;
-use crate::status::passed::Passed;
 
 /// Rows on the overview.
 const ROWS: usize = 12;
@@ -33,15 +33,9 @@ impl Page {
                 (&event, &ticket),
             ));
         }
-        let passed = self.rooms.tally.passed_over(None);
+        let passed = self.rooms.tally.recent().passed_over(None);
         all.extend(passed.iter().take(ROWS).map(|passed| {
-            let state = if passed.is_duplicate { "duplicate" } else { "filtered" };
-            happened(
-                &passed.at.to_string(),
-                &now,
-                (state, &passed.source),
-                (&escape(&passed.event), &why(passed)),
-            )
+            happened(&passed.at, &now, (&passed.what, &passed.source), (&escape(&passed.event), &why(passed)))
         }));
         for view in self.rooms.tally.refused(None) {
             let link = format!("/refused?{}", html::query(&[("source", &view.source)]));
@@ -64,21 +58,11 @@ impl Page {
         let source = asked.parameter("source").filter(|source| !source.is_empty());
         let what = asked.parameter("what").unwrap_or_default();
         let now = self.rooms.clock.now().to_string();
-        let passed = self.rooms.tally.passed_over(source.as_deref());
-        let wanted = passed.iter().filter(|passed| match what.as_str() {
-            "filtered" => !passed.is_duplicate,
-            "duplicate" => passed.is_duplicate,
-            _ => true,
-        });
-        let rows = wanted.map(|passed| {
-            let state = if passed.is_duplicate { "duplicate" } else { "filtered" };
-            happened(
-                &passed.at.to_string(),
-                &now,
-                (state, &passed.source),
-                (&escape(&passed.event), &why(passed)),
-            )
-            .row
+        let passed = self.rooms.tally.recent().passed_over(source.as_deref());
+        let is_any = what != "filtered" && what != "duplicate";
+        let rows = passed.iter().filter(|passed| is_any || passed.what == what).map(|passed| {
+            happened(&passed.at, &now, (&passed.what, &passed.source), (&escape(&passed.event), &why(passed)))
+                .row
         });
         let rows: String = rows.collect();
         let body = match rows.is_empty() {
@@ -103,9 +87,9 @@ impl Page {
     }
 }
 
-fn why(passed: &Passed) -> String {
+fn why(passed: &Seen) -> String {
     let kind = if passed.kind.is_empty() { String::new() } else { format!("{}: ", passed.kind) };
-    escape(&format!("{kind}{}", if passed.is_duplicate { "was here before" } else { &passed.why }))
+    escape(&format!("{kind}{}", if passed.what == "duplicate" { "was here before" } else { &passed.reason }))
 }
 
 fn happened(at: &str, now: &str, (state, source): (&str, &str), (event, why): (&str, &str)) -> Happened {

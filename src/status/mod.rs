@@ -2,8 +2,8 @@
 //!
 //! [`tally`] counts by source and minute, [`history`] keeps the minutes, [`meters`] counts for the metrics, and
 //! [`snapshot()`] asks all rooms how they stand. [`prometheus`] writes that as metrics; [`listener`] is the tiny_http
-//! behind which the status page answers. [`refused`] remembers the last requests that were turned away, [`passed`]
-//! the last events that were filtered or here before, [`recent`] the last events and attempts.
+//! behind which the status page answers. [`refused`] remembers the last requests that were turned away, [`recent`]
+//! the last events and attempts, also of what was filtered or here before.
 //!
 //! **Invariant:** reads the other rooms, changes none of them. No label and no number carries a
 //! conversation, a requester or an id.
@@ -11,7 +11,6 @@
 pub mod history;
 pub mod listener;
 pub mod meters;
-pub mod passed;
 pub mod period;
 pub mod prometheus;
 pub mod recent;

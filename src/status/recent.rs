@@ -1,12 +1,17 @@
-//! The last events and attempts, in memory, for whoever follows them: `deskspool log -f`.
+//! The last events and attempts, in memory: for whoever follows them, `deskspool log -f`; and of each source the last
+//! events that were taken and passed over, for the status page, so that silence can be explained.
+//!
+//! **Invariant:** bounded: so many lines, and so many that were passed over for each source, which are configured.
 
 use crate::clock::Timestamp;
 use serde::{Deserialize, Serialize};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Lines that are kept. Whoever follows asks every second.
 const KEPT: usize = 4096;
+/// Events that were passed over, for each source.
+const PASSED_KEPT: usize = 100;
 
 /// One event or attempt. No customer text.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
@@ -15,7 +20,7 @@ pub struct Seen {
     pub at: String,
     /// The same in milliseconds since 1970.
     pub at_ms: u64,
-    /// `accepted`, `duplicate`, `refused`; `delivered`, `deferred`, `unknown`, `rejected`, `dead`, `held`, `dropped`.
+    /// `accepted`, `duplicate`, `filtered`, `refused`; `delivered`, `deferred`, `unknown`, `rejected`, `dead`, `held`, `dropped`.
     pub what: String,
     /// The envelope; none for what was never stored.
     pub id: Option<u64>,
@@ -25,6 +30,9 @@ pub struct Seen {
     pub conversation: String,
     /// The platform's id of the event.
     pub event: String,
+    /// The preset's name for it, where it was filtered.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub kind: String,
     /// 1 for the first attempt.
     pub attempt: Option<u32>,
     /// How long the attempt took.
@@ -45,6 +53,11 @@ impl Seen {
     pub fn what(self, what: &str) -> Seen {
         Seen { what: what.to_owned(), ..self }
     }
+
+    /// Taken with 200 and not stored.
+    fn is_passed_over(&self) -> bool {
+        self.what == "filtered" || self.what == "duplicate"
+    }
 }
 
 #[derive(Default)]
@@ -52,9 +65,11 @@ struct State {
     /// Number of the next line.
     next: u64,
     lines: VecDeque<Seen>,
+    /// By source.
+    passed: BTreeMap<String, VecDeque<Seen>>,
 }
 
-/// The ring.
+/// The rings.
 #[derive(Default)]
 pub struct Recent {
     state: Mutex<State>,
@@ -68,11 +83,20 @@ impl Recent {
     /// Adds a line.
     pub fn add(&self, seen: Seen) {
         let mut state = self.state();
-        if state.lines.len() == KEPT {
-            state.lines.pop_front();
+        if seen.is_passed_over() {
+            push(state.passed.entry(seen.source.clone()).or_default(), PASSED_KEPT, seen.clone());
         }
         state.next += 1;
-        state.lines.push_back(seen);
+        push(&mut state.lines, KEPT, seen);
+    }
+
+    /// The last events that were filtered or here before, of one source or of all, newest first.
+    pub fn passed_over(&self, source: Option<&str>) -> Vec<Seen> {
+        let state = self.state();
+        let rings = state.passed.iter().filter(|(name, _)| source.is_none_or(|source| source == *name));
+        let mut all: Vec<Seen> = rings.flat_map(|(_, ring)| ring.iter().rev().cloned()).collect();
+        all.sort_by_key(|seen| std::cmp::Reverse(seen.at_ms));
+        all
     }
 
     /// What these envelopes' lines say of their events, which may name a person, goes.
@@ -96,9 +120,33 @@ impl Recent {
     }
 }
 
+/// Adds one; the oldest may go.
+fn push(ring: &mut VecDeque<Seen>, most: usize, seen: Seen) {
+    if ring.len() == most {
+        ring.pop_front();
+    }
+    ring.push_back(seen);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_last_of_each_source_that_were_passed_over_are_there_newest_first() {
+        let recent = Recent::default();
+        for at in 0..2 * PASSED_KEPT as u64 {
+            let (source, what) = if at % 3 == 0 { ("a", "filtered") } else { ("b", "duplicate") };
+            let seen = Seen { source: source.to_owned(), ..Seen::default() }.at(Timestamp(at));
+            recent.add(seen.clone().what("accepted"));
+            recent.add(seen.what(what));
+        }
+        assert_eq!(recent.passed_over(Some("b")).len(), PASSED_KEPT);
+        assert_eq!(recent.passed_over(Some("a")).len(), 67);
+        let all = recent.passed_over(None);
+        assert_eq!((all.len(), all[0].at_ms, all[1].at_ms), (PASSED_KEPT + 67, 199, 198));
+        assert!(recent.passed_over(Some("c")).is_empty());
+    }
 
     #[test]
     fn who_is_forgotten_is_in_no_line() {

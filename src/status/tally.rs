@@ -5,7 +5,6 @@
 
 use super::history::{COMING_IN, History, Series, Span};
 use super::meters::Meters;
-use super::passed::{Passed, PassedOver};
 use super::period::{COUNTS, Count, Counts, Gauges, Mark, Period};
 use super::recent::{Recent, Seen};
 use super::refused::{Refused, RefusedView, Turned};
@@ -42,7 +41,6 @@ struct State {
     last_event: BTreeMap<String, Timestamp>,
     refusals: BTreeMap<String, Refusals>,
     turned: Turned,
-    passed: PassedOver,
     ages: VecDeque<(Timestamp, Duration)>,
     last_delivery: Option<LastDelivery>,
     /// The minute in which the rings were last tended.
@@ -154,16 +152,6 @@ impl Tally {
     /// The last refused requests, of one source or of all.
     pub fn refused(&self, source: Option<&str>) -> Vec<RefusedView> {
         self.state().turned.views(source)
-    }
-
-    /// Remembers an event that was taken and passed over.
-    pub fn pass_over(&self, passed: Passed) {
-        self.state().passed.add(passed);
-    }
-
-    /// The last events that were passed over, of one source or of all, newest first.
-    pub fn passed_over(&self, source: Option<&str>) -> Vec<Passed> {
-        self.state().passed.of(source)
     }
 
     /// Counts a delivery and how long it took from the request to the ticket.

@@ -331,7 +331,7 @@ def acts(browser, origins, pictures):
     browser.open(busy + "/act?do=resume&what=delivery")
     browser.submit("document.querySelector('.confirm button').click()")
     resumed = browser.evaluate("document.querySelector('main').textContent")
-    wrong = ([] if "delivery: migrating" in paused else ["it does not say why"]) + (["it is still paused"] if "migrating" in resumed else [])
+    wrong = ([] if "delivery by the status page: migrating" in paused else ["it does not say why"]) + (["it is still paused"] if "migrating" in resumed else [])
     say("delivery is paused with a reason, and goes on", wrong)
 
 
