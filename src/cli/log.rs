@@ -42,8 +42,8 @@ Examples:
   deskspool log -n 0 --json > log.jsonl
 
 It says what history and the waiting envelopes know, for spool.keep_delivered: accepted, delivered, deferred,
-unknown, rejected, dead, dropped; -f also duplicate, filtered, refused and held. --state, --since and --until judge a line, not
-where its envelope stands now: queued finds accepted, deferred finds unknown too, dead finds rejected too.
+unknown, rejected, dead, dropped; -f also duplicate, filtered, refused and held. --state, --since and --until judge a line,
+not where its envelope stands now: queued finds accepted, deferred finds unknown too, dead finds rejected too.
 What else the daemon says is in its own log: journalctl -u deskspool; what was turned away: deskspool refused.
 --json: {\"at\":…,\"at_ms\":N,\"what\":…,\"id\":N,\"source\":…,\"conversation\":…,\"event\":…,\"attempt\":N,
 \"took_seconds\":N,\"ticket\":N,\"reason\":…} per line, \"kind\":… where it was filtered
